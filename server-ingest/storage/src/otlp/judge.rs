@@ -1,0 +1,376 @@
+//! The walk over a whole request that decides what of it is stored.
+//!
+//! Two kinds of fault exist. *Broken framing* means that bytes cannot be told apart into fields; *content* faults (ids,
+//! UTF-8, depth) leave the framing readable. Inside a span both reject the span. Above spans broken framing refuses the
+//! request, and a content fault in a resource or scope rejects the spans that would carry it.
+//!
+//! Not judged: unknown fields (beyond their framing), enum values, times, `end < start`, duplicate attribute keys.
+
+use prost::Message;
+use scouter_tonic::limits::MAX_ATTRIBUTE_DEPTH;
+use scouter_tonic::message::MonitoringRecord;
+use scouter_tonic::message::monitoring_record::Record;
+
+use super::field::{Broken, Field, Fields, Wire};
+use super::{Envelope, MAX_RECORD_FIELDS, MAX_REJECTED, Malformed, RejectReason, Rejected, Verdict};
+
+/// Decides what of `payload` can be stored, in one pass and without building messages.
+///
+/// # Errors
+/// [`Malformed`] when the request as a whole cannot be parsed, or when more than [`MAX_REJECTED`] of its spans or records
+/// would be rejected.
+pub fn judge(payload: &[u8], envelope: Envelope) -> Result<Verdict, Malformed> {
+    let judge = Judge { payload };
+    let mut verdict = Verdict::default();
+    for field in Fields::new(payload) {
+        let field = field.map_err(|broken| judge.malformed(broken))?;
+        if field.number == envelope.resource_spans_field() {
+            let message = bytes(field).map_err(|what| judge.wrong_type(what, payload))?;
+            judge.resource_spans(message, &mut verdict)?;
+        } else if Some(field.number) == envelope.records_field() {
+            let message = bytes(field).map_err(|what| judge.wrong_type(what, payload))?;
+            if let Err(reason) = judge_record(message) {
+                judge.reject(&mut verdict.rejected_records, verdict.records, reason, message)?;
+            }
+            verdict.records += 1;
+        }
+    }
+    Ok(verdict)
+}
+
+/// Why a walk over a message stopped.
+enum Fault<'a> {
+    Broken(Broken<'a>),
+    Content(RejectReason),
+}
+
+impl<'a> From<Broken<'a>> for Fault<'a> {
+    fn from(broken: Broken<'a>) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+type Judged<'a> = Result<(), Fault<'a>>;
+
+struct Judge<'a> {
+    payload: &'a [u8],
+}
+
+impl<'a> Judge<'a> {
+    fn resource_spans(&self, message: &'a [u8], verdict: &mut Verdict) -> Result<(), Malformed> {
+        let mut fault = None;
+        // The resource may follow the spans it belongs to, so it is judged in a walk of its own.
+        for field in Fields::new(message) {
+            let field = field.map_err(|broken| self.malformed(broken))?;
+            let judged = match field.number {
+                1 => self.part(message, field, resource),
+                3 => self.part(message, field, |bytes| utf8(bytes, "the schema_url of a resource")),
+                _ => Ok(None),
+            };
+            fault = fault.or(judged?);
+        }
+        for field in Fields::new(message).map_while(Result::ok).filter(|field| field.number == 2) {
+            let message = bytes(field).map_err(|what| self.wrong_type(what, message))?;
+            self.scope_spans(message, fault, verdict)?;
+        }
+        Ok(())
+    }
+
+    fn scope_spans(&self, message: &'a [u8], mut fault: Option<RejectReason>, verdict: &mut Verdict) -> Result<(), Malformed> {
+        for field in Fields::new(message) {
+            let field = field.map_err(|broken| self.malformed(broken))?;
+            let judged = match field.number {
+                1 => self.part(message, field, scope),
+                3 => self.part(message, field, |bytes| utf8(bytes, "the schema_url of a scope")),
+                _ => Ok(None),
+            };
+            fault = fault.or(judged?);
+        }
+        for field in Fields::new(message).map_while(Result::ok).filter(|field| field.number == 2) {
+            let message = bytes(field).map_err(|what| self.wrong_type(what, message))?;
+            let reason = match fault {
+                Some(reason) => Some(reason),
+                None => span(message).err().map(|fault| match fault {
+                    Fault::Content(reason) => reason,
+                    Fault::Broken(Broken { what, at }) => RejectReason::Broken { what, offset: self.offset(at) },
+                }),
+            };
+            if let Some(reason) = reason {
+                self.reject(&mut verdict.rejected_spans, verdict.spans, reason, message)?;
+            }
+            verdict.spans += 1;
+        }
+        Ok(())
+    }
+
+    /// Judges one field of a message above spans: broken framing in it refuses the request, other faults are returned.
+    fn part(
+        &self,
+        parent: &'a [u8],
+        field: Field<'a>,
+        judge: impl FnOnce(&'a [u8]) -> Judged<'a>,
+    ) -> Result<Option<RejectReason>, Malformed> {
+        let bytes = bytes(field).map_err(|what| self.wrong_type(what, parent))?;
+        match judge(bytes) {
+            Ok(()) => Ok(None),
+            Err(Fault::Content(reason)) => Ok(Some(reason)),
+            Err(Fault::Broken(broken)) => Err(self.malformed(broken)),
+        }
+    }
+
+    fn reject(&self, list: &mut Vec<Rejected>, index: u32, reason: RejectReason, at: &'a [u8]) -> Result<(), Malformed> {
+        if list.len() == MAX_REJECTED {
+            return Err(Malformed { offset: self.offset(at), what: "more than 65536 spans or records of the request are invalid" });
+        }
+        list.push(Rejected { index, reason });
+        Ok(())
+    }
+
+    fn malformed(&self, broken: Broken<'a>) -> Malformed {
+        Malformed { offset: self.offset(broken.at), what: broken.what }
+    }
+
+    fn wrong_type(&self, what: &'static str, message: &'a [u8]) -> Malformed {
+        Malformed { offset: self.offset(message), what }
+    }
+
+    /// Where `part`, a slice of the payload, begins in it.
+    fn offset(&self, part: &'a [u8]) -> usize {
+        part.as_ptr().addr().saturating_sub(self.payload.as_ptr().addr())
+    }
+}
+
+fn resource(message: &[u8]) -> Judged<'_> {
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            1 => key_value(inside(field, message)?, 1, "an attribute of a resource")?,
+            2 => varint(field, message)?,
+            3 => entity_ref(inside(field, message)?)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn entity_ref(message: &[u8]) -> Judged<'_> {
+    for field in Fields::new(message) {
+        let field = field?;
+        if (1..=4).contains(&field.number) {
+            utf8(inside(field, message)?, "a string of an entity reference")?;
+        }
+    }
+    Ok(())
+}
+
+fn scope(message: &[u8]) -> Judged<'_> {
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            1 => utf8(inside(field, message)?, "the name of a scope")?,
+            2 => utf8(inside(field, message)?, "the version of a scope")?,
+            3 => key_value(inside(field, message)?, 1, "an attribute of a scope")?,
+            4 => varint(field, message)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn span(message: &[u8]) -> Judged<'_> {
+    let (mut trace_id, mut span_id, mut parent_span_id): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            1 => trace_id = inside(field, message)?,
+            2 => span_id = inside(field, message)?,
+            3 => utf8(inside(field, message)?, "trace_state")?,
+            4 => parent_span_id = inside(field, message)?,
+            5 => utf8(inside(field, message)?, "the name of the span")?,
+            6 | 10 | 12 | 14 => varint(field, message)?,
+            7 | 8 => fixed64(field, message)?,
+            9 => key_value(inside(field, message)?, 1, "an attribute of the span")?,
+            11 => event(inside(field, message)?)?,
+            13 => link(inside(field, message)?)?,
+            15 => status(inside(field, message)?)?,
+            16 => fixed32(field, message)?,
+            _ => {}
+        }
+    }
+    let reason = match (trace_id, span_id, parent_span_id) {
+        (id, ..) if id.len() != 16 => RejectReason::TraceIdLength { bytes: id.len() },
+        (id, ..) if id.iter().all(|byte| *byte == 0) => RejectReason::TraceIdZero,
+        (_, id, _) if id.len() != 8 => RejectReason::SpanIdLength { bytes: id.len() },
+        (_, id, _) if id.iter().all(|byte| *byte == 0) => RejectReason::SpanIdZero,
+        (.., id) if !id.is_empty() && id.len() != 8 => RejectReason::ParentSpanIdLength { bytes: id.len() },
+        _ => return Ok(()),
+    };
+    Err(Fault::Content(reason))
+}
+
+fn event(message: &[u8]) -> Judged<'_> {
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            1 => fixed64(field, message)?,
+            2 => utf8(inside(field, message)?, "the name of an event")?,
+            3 => key_value(inside(field, message)?, 1, "an attribute of an event")?,
+            4 => varint(field, message)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn link(message: &[u8]) -> Judged<'_> {
+    let (mut trace_id, mut span_id): (&[u8], &[u8]) = (&[], &[]);
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            1 => trace_id = inside(field, message)?,
+            2 => span_id = inside(field, message)?,
+            3 => utf8(inside(field, message)?, "the trace_state of a link")?,
+            4 => key_value(inside(field, message)?, 1, "an attribute of a link")?,
+            5 => varint(field, message)?,
+            6 => fixed32(field, message)?,
+            _ => {}
+        }
+    }
+    match (trace_id.len(), span_id.len()) {
+        (16, 8) => Ok(()),
+        (16, bytes) => Err(Fault::Content(RejectReason::LinkSpanIdLength { bytes })),
+        (bytes, _) => Err(Fault::Content(RejectReason::LinkTraceIdLength { bytes })),
+    }
+}
+
+fn status(message: &[u8]) -> Judged<'_> {
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            2 => utf8(inside(field, message)?, "the message of the status")?,
+            3 => varint(field, message)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn key_value<'a>(message: &'a [u8], depth: usize, whose: &'static str) -> Judged<'a> {
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            1 => utf8(inside(field, message)?, whose)?,
+            2 => any_value(inside(field, message)?, depth, whose)?,
+            3 => varint(field, message)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Recursion is bounded: a value below [`MAX_ATTRIBUTE_DEPTH`] ends the walk.
+fn any_value<'a>(message: &'a [u8], depth: usize, whose: &'static str) -> Judged<'a> {
+    if depth > MAX_ATTRIBUTE_DEPTH {
+        return Err(Fault::Content(RejectReason::TooDeep));
+    }
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            1 => utf8(inside(field, message)?, whose)?,
+            2 | 3 | 8 => varint(field, message)?,
+            4 => fixed64(field, message)?,
+            5 | 6 => {
+                let list = inside(field, message)?;
+                for element in Fields::new(list) {
+                    let element = element?;
+                    match (element.number, field.number) {
+                        (1, 5) => any_value(inside(element, list)?, depth + 1, whose)?,
+                        (1, _) => key_value(inside(element, list)?, depth + 1, whose)?,
+                        _ => {}
+                    }
+                }
+            }
+            7 => drop(inside(field, message)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn judge_record(message: &[u8]) -> Result<(), RejectReason> {
+    let fields = |bytes| Fields::new(bytes).map_while(Result::ok);
+    let inner = fields(message).map(|field| match field.wire {
+        Wire::Bytes(bytes) => 1 + fields(bytes).take(MAX_RECORD_FIELDS).count(),
+        _ => 1,
+    });
+    if inner.scan(0, |sum, count| Some({ *sum += count; *sum })).any(|sum| sum > MAX_RECORD_FIELDS) {
+        return Err(RejectReason::RecordTooLarge);
+    }
+    let record = MonitoringRecord::decode(message).map_err(|_| RejectReason::RecordUndecodable)?;
+    let record = record.record.ok_or(RejectReason::RecordKindMissing)?;
+    let (entity_uid, created_at) = match &record {
+        Record::Psi(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
+        Record::Spc(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
+        Record::Custom(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
+        Record::Eval(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
+        Record::Tag(record) => (None, record.created_at_unix_nano),
+        Record::Observability(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
+        Record::AgentTask(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
+        Record::AgentWorkflow(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
+    };
+    if entity_uid.is_some_and(String::is_empty) {
+        return Err(RejectReason::EntityUidEmpty);
+    }
+    in_range(created_at, "created_at_unix_nano")?;
+    match &record {
+        Record::AgentTask(record) => {
+            in_range(record.start_time_unix_nano, "start_time_unix_nano")?;
+            in_range(record.end_time_unix_nano, "end_time_unix_nano")
+        }
+        Record::Eval(record) if !matches!(record.trace_id.len(), 0 | 16) => {
+            Err(RejectReason::RecordTraceIdLength { bytes: record.trace_id.len() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn in_range(unix_nano: u64, field: &'static str) -> Result<(), RejectReason> {
+    if i64::try_from(unix_nano).is_ok() { Ok(()) } else { Err(RejectReason::TimeOutOfRange { field }) }
+}
+
+#[inline(always)]
+fn utf8<'a>(bytes: &'a [u8], field: &'static str) -> Judged<'a> {
+    // Most strings are short ASCII, for which `is_ascii` is the cheaper test.
+    if bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() { Ok(()) } else { Err(Fault::Content(RejectReason::NotUtf8 { field })) }
+}
+
+const WRONG_TYPE: &str = "a known field has a wire type that is not its own";
+
+#[inline(always)]
+fn bytes(field: Field<'_>) -> Result<&[u8], &'static str> {
+    match field.wire {
+        Wire::Bytes(bytes) => Ok(bytes),
+        _ => Err(WRONG_TYPE),
+    }
+}
+
+/// The bytes of a length-delimited field of `message`.
+#[inline(always)]
+fn inside<'a>(field: Field<'a>, message: &'a [u8]) -> Result<&'a [u8], Fault<'a>> {
+    bytes(field).map_err(|what| Fault::Broken(Broken { what, at: message }))
+}
+
+#[inline(always)]
+fn varint<'a>(field: Field<'a>, message: &'a [u8]) -> Judged<'a> {
+    if matches!(field.wire, Wire::Varint(_)) { Ok(()) } else { Err(Fault::Broken(Broken { what: WRONG_TYPE, at: message })) }
+}
+
+#[inline(always)]
+fn fixed64<'a>(field: Field<'a>, message: &'a [u8]) -> Judged<'a> {
+    if matches!(field.wire, Wire::Fixed64(_)) { Ok(()) } else { Err(Fault::Broken(Broken { what: WRONG_TYPE, at: message })) }
+}
+
+#[inline(always)]
+fn fixed32<'a>(field: Field<'a>, message: &'a [u8]) -> Judged<'a> {
+    if matches!(field.wire, Wire::Fixed32(_)) { Ok(()) } else { Err(Fault::Broken(Broken { what: WRONG_TYPE, at: message })) }
+}
