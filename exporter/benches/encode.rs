@@ -1,0 +1,2 @@
+//! Encoding.
+fn main() {}

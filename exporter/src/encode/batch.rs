@@ -1,0 +1,295 @@
+//! Spans under their envelopes, and the requests they are sent in.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use opentelemetry_sdk::trace::SpanData;
+use scouter_tonic::limits::BATCH_ID_BYTES;
+
+use super::{
+    envelope::EncodedEnvelope,
+    sdk::write_span,
+    span::span_name,
+    wire::{delimited, put_bytes_always, put_nested, put_varint, split_field, varint_len},
+};
+
+const REQUEST_RESOURCE_SPANS: u8 = delimited(2);
+const REQUEST_RECORDS: u8 = delimited(3);
+const REQUEST_BATCH_ID: u8 = delimited(4);
+const SCOPE_SPANS: u8 = delimited(2);
+const SPAN: u8 = delimited(2);
+
+/// A tag and the longest length a request can hold.
+const FIELD_HEAD_BYTES: usize = 6;
+/// `batch_id` with tag and length.
+const BATCH_ID_FIELD_BYTES: usize = 2 + BATCH_ID_BYTES;
+
+/// Encoded spans, grouped by envelope, ready to be cut into requests.
+#[derive(Debug, Default)]
+pub struct EncodedBatch {
+    groups: Vec<Group>,
+    /// Index of the group used last: neighbours usually share their envelope.
+    last: usize,
+    spans: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Group {
+    envelope: Arc<EncodedEnvelope>,
+    /// `Span` fields of a `ScopeSpans`, tag and length included.
+    framed: Vec<u8>,
+    spans: usize,
+}
+
+/// The bytes of one `InsertMessageRequest`. Every attempt sends these same bytes, its `batch_id` included.
+#[derive(Clone, Debug)]
+pub struct EncodedRequest {
+    /// The encoded message.
+    pub body: Bytes,
+    /// Spans in it.
+    pub spans: usize,
+    /// Monitoring records in it.
+    pub records: usize,
+}
+
+/// A span or record that fits no request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// The span's name, or the record's kind.
+    pub name: String,
+    /// Its size, in bytes.
+    pub bytes: usize,
+}
+
+impl EncodedBatch {
+    /// Adds a span's bytes, as [`SpanWriter`](super::SpanWriter) or [`write_span`] made them.
+    #[inline]
+    pub fn push(&mut self, envelope: &Arc<EncodedEnvelope>, span: &[u8]) {
+        let group = self.group(envelope);
+        let before = group.framed.len();
+        put_bytes_always(&mut group.framed, SPAN, span);
+        group.spans += 1;
+        self.bytes += self.groups[self.last].framed.len() - before;
+        self.spans += 1;
+    }
+
+    /// Encodes a span in place and adds it.
+    #[inline]
+    pub fn push_span_data(&mut self, envelope: &Arc<EncodedEnvelope>, span: &SpanData) {
+        let group = self.group(envelope);
+        let before = group.framed.len();
+        put_nested(&mut group.framed, SPAN, |out| write_span(out, span));
+        group.spans += 1;
+        self.bytes += self.groups[self.last].framed.len() - before;
+        self.spans += 1;
+    }
+
+    /// Spans in the batch.
+    pub fn spans(&self) -> usize {
+        self.spans
+    }
+
+    /// Bytes of the spans in it.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True without spans.
+    pub fn is_empty(&self) -> bool {
+        self.spans == 0
+    }
+
+    /// Removes everything and keeps the memory.
+    pub fn clear(&mut self) {
+        for group in &mut self.groups {
+            group.framed.clear();
+            group.spans = 0;
+        }
+        self.spans = 0;
+        self.bytes = 0;
+    }
+
+    #[inline]
+    fn group(&mut self, envelope: &Arc<EncodedEnvelope>) -> &mut Group {
+        let is_last = self.groups.get(self.last).is_some_and(|group| Arc::ptr_eq(&group.envelope, envelope));
+        if !is_last {
+            self.last = match self.groups.iter().position(|group| Arc::ptr_eq(&group.envelope, envelope)) {
+                Some(index) => index,
+                None => {
+                    self.groups.push(Group { envelope: Arc::clone(envelope), framed: Vec::new(), spans: 0 });
+                    self.groups.len() - 1
+                }
+            };
+        }
+        &mut self.groups[self.last]
+    }
+
+    /// Cuts the batch into requests of at most `max_request_bytes` each. A span that fits no request alone is left out and
+    /// named in the second list; everything else is in exactly one request.
+    pub fn requests(&self, max_request_bytes: usize) -> (Vec<EncodedRequest>, Vec<TooLarge>) {
+        let mut requests = Vec::new();
+        let mut too_large = Vec::new();
+        let mut plan = Plan::new(max_request_bytes);
+        for (index, group) in self.groups.iter().enumerate().filter(|(_, group)| group.spans > 0) {
+            if plan.fits(self, index, group.framed.len()) {
+                plan.add(self, index, 0..group.framed.len(), group.spans);
+                continue;
+            }
+            let mut start = 0;
+            while let Some((span, len)) = split_field(&group.framed[start..]) {
+                let range = start..start + len;
+                start += len;
+                if !plan.fits(self, index, len) {
+                    if let Some(request) = plan.finish(self) {
+                        requests.push(request);
+                    }
+                    if !plan.fits(self, index, len) {
+                        too_large.push(TooLarge { name: span_name(span).unwrap_or("?").to_owned(), bytes: span.len() });
+                        continue;
+                    }
+                }
+                plan.add(self, index, range, 1);
+            }
+        }
+        requests.extend(plan.finish(self));
+        (requests, too_large)
+    }
+}
+
+/// A request being put together: which bytes of which groups, and an upper bound of its size.
+struct Plan {
+    max_bytes: usize,
+    bytes: usize,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    group: usize,
+    range: Range<usize>,
+    spans: usize,
+}
+
+impl Plan {
+    fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, bytes: BATCH_ID_FIELD_BYTES, parts: Vec::new() }
+    }
+
+    /// Bytes that `len` bytes of `group` add, its envelope included where the request does not hold it yet.
+    fn cost(&self, batch: &EncodedBatch, group: usize, len: usize) -> usize {
+        let envelope = &batch.groups[group].envelope;
+        let has = |same: &dyn Fn(&Arc<EncodedEnvelope>) -> bool| self.parts.iter().any(|part| same(&batch.groups[part.group].envelope));
+        let mut cost = len;
+        if !has(&|other| Arc::ptr_eq(other, envelope)) {
+            cost += FIELD_HEAD_BYTES + envelope.scope.len();
+        }
+        if !has(&|other| same_resource(other, envelope)) {
+            cost += FIELD_HEAD_BYTES + envelope.resource.bytes.len();
+        }
+        cost
+    }
+
+    fn fits(&self, batch: &EncodedBatch, group: usize, len: usize) -> bool {
+        self.bytes + self.cost(batch, group, len) <= self.max_bytes
+    }
+
+    fn add(&mut self, batch: &EncodedBatch, group: usize, range: Range<usize>, spans: usize) {
+        self.bytes += self.cost(batch, group, range.len());
+        match self.parts.last_mut() {
+            Some(part) if part.group == group && part.range.end == range.start => {
+                part.range.end = range.end;
+                part.spans += spans;
+            }
+            _ => self.parts.push(Part { group, range, spans }),
+        }
+    }
+
+    /// Builds the request and starts the next one.
+    fn finish(&mut self, batch: &EncodedBatch) -> Option<EncodedRequest> {
+        let parts = std::mem::take(&mut self.parts);
+        let capacity = std::mem::replace(&mut self.bytes, BATCH_ID_FIELD_BYTES);
+        let first = parts.first()?;
+        let mut body = Vec::with_capacity(capacity);
+        let envelope = |part: &Part| &batch.groups[part.group].envelope;
+        let one_resource = parts.iter().all(|part| same_resource(envelope(part), envelope(first)));
+        if one_resource {
+            put_resource_spans(&mut body, batch, &parts.iter().collect::<Vec<_>>());
+        } else {
+            let mut rest: Vec<&Part> = parts.iter().collect();
+            while let Some(first) = rest.first().copied() {
+                let (same, others): (Vec<&Part>, Vec<&Part>) =
+                    rest.iter().copied().partition(|part| same_resource(envelope(part), envelope(first)));
+                put_resource_spans(&mut body, batch, &same);
+                rest = others;
+            }
+        }
+        put_batch_id(&mut body);
+        Some(EncodedRequest { body: body.into(), spans: parts.iter().map(|part| part.spans).sum(), records: 0 })
+    }
+}
+
+fn same_resource(one: &Arc<EncodedEnvelope>, other: &Arc<EncodedEnvelope>) -> bool {
+    Arc::ptr_eq(&one.resource, &other.resource) || one.resource == other.resource
+}
+
+/// Lengths are known here, so they are written directly and nothing is moved afterwards.
+fn put_resource_spans(body: &mut Vec<u8>, batch: &EncodedBatch, parts: &[&Part]) {
+    let Some(resource) = parts.first().map(|part| &batch.groups[part.group].envelope.resource) else { return };
+    let scope_len = |part: &Part| batch.groups[part.group].envelope.scope.len() + part.range.len();
+    let len: usize = parts
+        .iter()
+        .map(|part| {
+            let len = scope_len(part);
+            1 + varint_len(len as u64) + len
+        })
+        .sum();
+    body.push(REQUEST_RESOURCE_SPANS);
+    put_varint(body, (resource.bytes.len() + len) as u64);
+    body.extend_from_slice(&resource.bytes);
+    for part in parts {
+        let group = &batch.groups[part.group];
+        body.push(SCOPE_SPANS);
+        put_varint(body, scope_len(part) as u64);
+        body.extend_from_slice(&group.envelope.scope);
+        body.extend_from_slice(&group.framed[part.range.clone()]);
+    }
+}
+
+fn put_batch_id(body: &mut Vec<u8>) {
+    let batch_id: [u8; BATCH_ID_BYTES] = rand::random();
+    put_bytes_always(body, REQUEST_BATCH_ID, &batch_id);
+}
+
+/// Cuts encoded monitoring records into requests of at most `max_request_bytes` each.
+///
+/// `records` are encoded `MonitoringRecord` messages with their kind's name.
+pub(crate) fn write_records_request(
+    records: impl IntoIterator<Item = (&'static str, Vec<u8>)>,
+    max_request_bytes: usize,
+    max_records: usize,
+) -> (Vec<EncodedRequest>, Vec<TooLarge>) {
+    let mut requests = Vec::new();
+    let mut too_large = Vec::new();
+    let mut body = Vec::new();
+    let mut count = 0;
+    let finish = |body: &mut Vec<u8>, count: &mut usize| {
+        (*count > 0).then(|| {
+            put_batch_id(body);
+            EncodedRequest { body: std::mem::take(body).into(), spans: 0, records: std::mem::take(count) }
+        })
+    };
+    for (kind, record) in records {
+        let len = FIELD_HEAD_BYTES + record.len();
+        if BATCH_ID_FIELD_BYTES + len > max_request_bytes {
+            too_large.push(TooLarge { name: kind.to_owned(), bytes: record.len() });
+            continue;
+        }
+        if count == max_records || BATCH_ID_FIELD_BYTES + body.len() + len > max_request_bytes {
+            requests.extend(finish(&mut body, &mut count));
+        }
+        put_bytes_always(&mut body, REQUEST_RECORDS, &record);
+        count += 1;
+    }
+    requests.extend(finish(&mut body, &mut count));
+    (requests, too_large)
+}

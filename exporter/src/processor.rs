@@ -1,0 +1,163 @@
+//! `SpanProcessor` of the SDK.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use opentelemetry::{Context, InstrumentationScope};
+use opentelemetry_sdk::{
+    Resource,
+    error::{OTelSdkError, OTelSdkResult},
+    trace::{Span, SpanData, SpanProcessor},
+};
+
+use crate::{
+    ConfigError, GrpcConfig, Pipeline, QueueConfig, Stats,
+    encode::{EncodedEnvelope, EncodedResource, write_span},
+};
+
+/// Scopes whose bytes are remembered.
+const MAX_CACHED_SCOPES: usize = 64;
+/// A thread gives its buffer back to the allocator when one span made it larger than this.
+const MAX_KEPT_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Encodes each span as it ends, on the thread that ends it, and queues the bytes. Never blocks on I/O.
+///
+/// ```no_run
+/// use scouter_exporter::{GrpcConfig, GrpcSpanProcessor, QueueConfig, opentelemetry_sdk::trace::SdkTracerProvider};
+///
+/// let processor = GrpcSpanProcessor::new(GrpcConfig::from_env()?, QueueConfig::from_env()?)?;
+/// let pipeline = processor.pipeline().clone();
+/// let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
+/// // ... spans ...
+/// provider.shutdown()?;
+/// println!("{:?}", pipeline.stats());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct GrpcSpanProcessor {
+    pipeline: Pipeline,
+    /// Changes with the resource, so that envelopes remembered by threads are not used with another one.
+    generation: u64,
+    resource: Arc<EncodedResource>,
+    scopes: RwLock<Vec<(InstrumentationScope, Arc<EncodedEnvelope>)>>,
+}
+
+/// What a thread keeps between two spans: its buffer, and the envelope it used last.
+struct Scratch {
+    buffer: Vec<u8>,
+    last: Option<(u64, InstrumentationScope, Arc<EncodedEnvelope>)>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { buffer: Vec::new(), last: None }) };
+}
+
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+
+impl GrpcSpanProcessor {
+    /// A processor with its own pipeline. Needs neither network nor runtime.
+    ///
+    /// # Errors
+    /// Every fault of the configuration.
+    pub fn new(config: GrpcConfig, queue: QueueConfig) -> Result<Self, ConfigError> {
+        Ok(Self::with_pipeline(Pipeline::new(config, queue)?))
+    }
+
+    /// A processor that queues into a pipeline shared with others.
+    pub fn with_pipeline(pipeline: Pipeline) -> Self {
+        Self {
+            pipeline,
+            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
+            resource: EncodedResource::new([], None),
+            scopes: RwLock::new(Vec::new()),
+        }
+    }
+
+    /// The account of the pipeline.
+    pub fn stats(&self) -> Stats {
+        self.pipeline.stats()
+    }
+
+    /// The pipeline, to keep after the processor moved into a provider.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    fn envelope(&self, scope: &InstrumentationScope) -> Arc<EncodedEnvelope> {
+        let scopes = self.scopes.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, envelope)) = scopes.iter().find(|(known, _)| known == scope) {
+            return Arc::clone(envelope);
+        }
+        drop(scopes);
+        let mut scopes = self.scopes.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, envelope)) = scopes.iter().find(|(known, _)| known == scope) {
+            return Arc::clone(envelope);
+        }
+        if scopes.len() == MAX_CACHED_SCOPES {
+            scopes.clear();
+        }
+        let envelope = EncodedEnvelope::from_sdk(Arc::clone(&self.resource), scope);
+        scopes.push((scope.clone(), Arc::clone(&envelope)));
+        envelope
+    }
+
+    fn encode_and_push(&self, scratch: &mut Scratch, span: &SpanData) {
+        let scope = &span.instrumentation_scope;
+        let is_last = matches!(&scratch.last, Some((generation, known, _)) if *generation == self.generation && known == scope);
+        if !is_last {
+            scratch.last = Some((self.generation, scope.clone(), self.envelope(scope)));
+        }
+        let Some((_, _, envelope)) = &scratch.last else { return };
+        scratch.buffer.clear();
+        write_span(&mut scratch.buffer, span);
+        self.pipeline.try_push(envelope, &scratch.buffer);
+        if scratch.buffer.capacity() > MAX_KEPT_BUFFER_BYTES {
+            scratch.buffer = Vec::new();
+        }
+    }
+}
+
+impl SpanProcessor for GrpcSpanProcessor {
+    fn on_start(&self, _span: &mut Span, _cx: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        let done = SCRATCH.try_with(|scratch| match scratch.try_borrow_mut() {
+            Ok(mut scratch) => {
+                self.encode_and_push(&mut scratch, &span);
+                true
+            }
+            Err(_) => false,
+        });
+        // The thread is ending, or a span ended while another one was being encoded: do without the kept buffer.
+        if done != Ok(true) {
+            self.encode_and_push(&mut Scratch { buffer: Vec::new(), last: None }, &span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.pipeline.flush(self.pipeline.timeout()).map_err(OTelSdkError::from)
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        let report = self.pipeline.shutdown(timeout);
+        if report.was_shut_down {
+            Err(OTelSdkError::AlreadyShutdown)
+        } else if report.undelivered > 0 {
+            Err(OTelSdkError::Timeout(timeout))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.resource = EncodedResource::from_sdk(resource);
+        self.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
+        self.scopes.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
