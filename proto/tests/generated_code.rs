@@ -30,8 +30,12 @@ fn otlp_proto_folder() -> PathBuf {
 
 fn generate(into: &Path) {
     let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
-    let descriptors = protox::compile(["grpc.v1.proto"], [protos, otlp_proto_folder()]).expect("the .proto files compile");
-    std::fs::write(into.join("scouter.descriptor.bin"), prost::Message::encode_to_vec(&descriptors)).expect("writable");
+    let folders = [protos, otlp_proto_folder()];
+    let descriptors = protox::compile(["grpc.v1.proto"], &folders).expect("the .proto files compile");
+    // OTLP's service is described to reflection too; its code is not generated here.
+    let served = ["grpc.v1.proto", "opentelemetry/proto/collector/trace/v1/trace_service.proto"];
+    let described = protox::compile(served, &folders).expect("the .proto files compile");
+    std::fs::write(into.join("scouter.descriptor.bin"), prost::Message::encode_to_vec(&described)).expect("writable");
     tonic_prost_build::configure()
         .out_dir(into)
         .extern_path(".opentelemetry.proto", "::opentelemetry_proto::tonic")

@@ -1,1 +1,27 @@
-//! scouter-ingest
+//! Scouter's server: the doors, the one way in, the wiring.
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | wiring | [`app`], [`cli`] |
+//! | doors | [`grpc`], [`http`] |
+//! | verbs | [`ingest`]; asking is the crate `scouter-query` |
+//! | state | [`admission`]; the log, the hot rows and the tables are the crate `scouter-storage` |
+//! | ground | [`auth`], [`config`], [`telemetry`], [`error`] |
+//!
+//! Imports point down this table. **Invariant:** a door neither opens the log nor reads a table; it hands a
+//! [`ingest::Submission`] to [`ingest::Ingest::submit`] and tells its client what the receipt says.
+
+pub mod app;
+pub mod cli;
+
+pub mod grpc;
+pub mod http;
+
+pub mod ingest;
+
+pub mod admission;
+
+pub mod auth;
+pub mod config;
+pub mod error;
+pub mod telemetry;

@@ -1,0 +1,154 @@
+//! `sql` and `trace`: from the folder of a stopped server, or by asking the server that holds it.
+
+use std::{io::Write, path::PathBuf, sync::Arc};
+
+use anyhow::{Context, anyhow, bail};
+use scouter_query::{Engine, Limits, Trace, trace_tree};
+use scouter_storage::store::{Store, StoreError};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Source;
+use crate::{config::parse_storage, http::parse_trace_id};
+
+/// Columns wider than this are cut in a printed table; `--json` prints all.
+const CELL_CHARS: usize = 120;
+
+/// Answers `query` on stdout.
+pub(super) async fn sql(source: &Source, query: &str, as_json: bool) -> anyhow::Result<()> {
+    let answer = match Answering::open(source).await? {
+        Answering::Here(engine) => {
+            let answer = engine.sql(query).await?;
+            Rows { columns: answer.columns, rows: answer.rows }
+        }
+        Answering::Server(server) => server.sql(query).await?,
+    };
+    let mut stdout = std::io::stdout().lock();
+    if as_json {
+        writeln!(stdout, "{}", serde_json::json!({ "columns": answer.columns, "rows": answer.rows }))?;
+    } else {
+        print_table(&mut stdout, &answer)?;
+    }
+    Ok(())
+}
+
+/// Prints the tree of a trace on stdout.
+pub(super) async fn trace(source: &Source, trace_id: &str) -> anyhow::Result<()> {
+    let bytes = parse_trace_id(trace_id).ok_or_else(|| anyhow!("{trace_id:?} is not a trace id, which is 32 hexadecimal digits"))?;
+    let trace = match Answering::open(source).await? {
+        Answering::Here(engine) => engine.trace(bytes).await?,
+        Answering::Server(server) => server.trace(trace_id).await?,
+    };
+    if trace.spans.is_empty() {
+        bail!("no span of trace {trace_id} is stored in {}", source.storage);
+    }
+    print!("{}", trace_tree(&trace));
+    Ok(())
+}
+
+enum Answering {
+    Here(Box<Engine>),
+    Server(Server),
+}
+
+impl Answering {
+    async fn open(source: &Source) -> anyhow::Result<Self> {
+        let mut faults = Vec::new();
+        let folder: PathBuf = parse_storage(&source.storage, &mut faults);
+        if let Some(fault) = faults.pop() {
+            bail!(fault);
+        }
+        let opened = tokio::task::spawn_blocking(move || Store::open_read_only(&folder)).await.context("reading the folder was interrupted")?;
+        match opened {
+            Ok(store) => Ok(Self::Here(Box::new(Engine::new(Arc::clone(&store) as _, Limits::default())))),
+            Err(StoreError::InUse { holder }) => {
+                eprintln!("a server is running on {}; asking it at {holder}", source.storage);
+                Server::login(&holder, source).await.map(Self::Server)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A running server, logged in to.
+struct Server {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+#[derive(Deserialize)]
+struct Rows {
+    columns: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: String,
+}
+
+impl Server {
+    async fn login(holder: &str, source: &Source) -> anyhow::Result<Self> {
+        let base = format!("http://{}", holder.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]"));
+        let http = reqwest::Client::new();
+        let login = http
+            .get(format!("{base}/scouter/auth/login"))
+            .header("Username", &source.username)
+            .header("Password", source.password.expose());
+        let Token { token } = answer(login).await.context("the server refused the login; give --username and --password")?;
+        Ok(Self { http, base, token })
+    }
+
+    async fn sql(&self, query: &str) -> anyhow::Result<Rows> {
+        let request = self.http.post(format!("{}/api/v1/sql", self.base)).bearer_auth(&self.token);
+        answer(request.json(&serde_json::json!({ "query": query }))).await
+    }
+
+    async fn trace(&self, trace_id: &str) -> anyhow::Result<Trace> {
+        let request = self.http.get(format!("{}/scouter/trace/spans", self.base)).bearer_auth(&self.token);
+        answer(request.query(&[("trace_id", trace_id)])).await
+    }
+}
+
+async fn answer<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+    let response = request.send().await.context("the server does not answer")?;
+    let status = response.status();
+    let body = response.bytes().await.context("the server's answer broke off")?;
+    if !status.is_success() {
+        let text = serde_json::from_slice::<Value>(&body).ok().and_then(|body| body["error"].as_str().map(str::to_owned));
+        bail!(text.unwrap_or_else(|| format!("the server answered {status}")));
+    }
+    serde_json::from_slice(&body).context("the server's answer is not what was expected")
+}
+
+fn print_table(out: &mut impl Write, answer: &Rows) -> std::io::Result<()> {
+    let cell = |value: &Value| {
+        let text = match value {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CELL_CHARS + 1).collect();
+        if text.chars().count() > CELL_CHARS {
+            text.pop();
+            text.push('…');
+        }
+        text
+    };
+    let rows: Vec<Vec<String>> = answer.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+    let mut widths: Vec<usize> = answer.columns.iter().map(|name| name.chars().count()).collect();
+    for row in &rows {
+        for (width, text) in widths.iter_mut().zip(row) {
+            *width = (*width).max(text.chars().count());
+        }
+    }
+    let mut line = |texts: &[String]| {
+        let padded: Vec<String> = texts.iter().zip(&widths).map(|(text, width)| format!("{text:width$}")).collect();
+        writeln!(out, "{}", padded.join("  ").trim_end())
+    };
+    line(&answer.columns)?;
+    line(&widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>())?;
+    rows.iter().try_for_each(|row| line(row))?;
+    writeln!(out, "({} rows)", rows.len())
+}

@@ -1,0 +1,114 @@
+//! One table of what can go wrong with a request and how each door says it.
+//!
+//! [`IngestError::answer`] is the only place where a gRPC code, an HTTP status and a log level meet.
+
+use std::{sync::Arc, time::Duration};
+
+use scouter_storage::{log::LogError, otlp::Malformed, store::StoreError};
+use thiserror::Error;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// How long a client is asked to wait before it sends again, when the server is short of room.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a request was not stored. Nothing of it is stored when this is returned.
+#[derive(Debug, Error)]
+pub enum IngestError {
+    /// The bytes are not the message they should be.
+    #[error("the request is not a valid protobuf message")]
+    Malformed(#[from] Malformed),
+    /// `message_record` is not JSON that Scouter knows.
+    #[error("message_record is not a Scouter message: {0}")]
+    MalformedJson(#[source] serde_json::Error),
+    /// JSON and typed fields in one message, or a `batch_id` of the wrong length.
+    #[error("{0}")]
+    Contradictory(&'static str),
+    /// Larger than the limit both sides know, before or after decompression.
+    #[error("the request is larger than the limit of {limit_bytes} bytes; send smaller batches")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// So much is in flight that taking more would break the memory budget.
+    #[error("the server holds as many unfinished requests as its memory budget allows; send again later")]
+    Overloaded,
+    /// The server is going down.
+    #[error("the server is shutting down; send again to its successor")]
+    ShuttingDown,
+    /// The store could not make the request durable.
+    #[error("the request could not be made durable")]
+    Store(#[from] Arc<StoreError>),
+    /// The first of two equal requests failed, and this one waited for it.
+    #[error("an equal request that was under way failed; send again")]
+    TwinFailed,
+}
+
+/// What the doors say of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// gRPC code.
+    pub code: Code,
+    /// HTTP status.
+    pub http_status: u16,
+    /// Set when the client should send the same bytes again, after this time.
+    pub retry_after: Option<Duration>,
+    /// Whether a person should look at the server.
+    pub needs_a_person: bool,
+}
+
+impl IngestError {
+    /// The row of this error in the table.
+    pub fn answer(&self) -> Answer {
+        let refused = |code, http_status| Answer { code, http_status, retry_after: None, needs_a_person: false };
+        let later = |needs_a_person| Answer { code: Code::Unavailable, http_status: 503, retry_after: Some(RETRY_AFTER), needs_a_person };
+        match self {
+            Self::Malformed(_) | Self::MalformedJson(_) | Self::Contradictory(_) => refused(Code::InvalidArgument, 400),
+            Self::TooLarge { .. } => refused(Code::ResourceExhausted, 413),
+            Self::Overloaded | Self::ShuttingDown | Self::TwinFailed => later(false),
+            Self::Store(error) => match &**error {
+                StoreError::Log(LogError::DiskFull { .. } | LogError::BudgetExhausted { .. }) => later(true),
+                StoreError::Log(_) => later(true),
+                _ => later(true),
+            },
+        }
+    }
+
+    /// The whole chain of causes in one line.
+    pub fn text(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.contains(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
+            source = cause.source();
+        }
+        text
+    }
+}
+
+impl From<StoreError> for IngestError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<IngestError> for Status {
+    fn from(error: IngestError) -> Self {
+        let answer = error.answer();
+        let text = error.text();
+        let Some(delay) = answer.retry_after else {
+            return Self::new(answer.code, text);
+        };
+        let mut status = Self::with_error_details(answer.code, text, ErrorDetails::with_retry_info(Some(delay)));
+        // The Python SDK reads only this trailer, not the status details.
+        let info = prost::Message::encode_to_vec(&tonic_types::pb::RetryInfo {
+            retry_delay: prost_types::Duration::try_from(delay).ok(),
+        });
+        status.metadata_mut().insert_bin("google.rpc.retryinfo-bin", tonic::metadata::MetadataValue::from_bytes(&info));
+        status
+    }
+}

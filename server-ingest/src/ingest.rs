@@ -1,0 +1,180 @@
+//! The one door behind all doors: admitted, judged, durable, acknowledged.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use scouter_storage::{
+    log::{BatchId, Door, Frame, Position},
+    otlp::{Envelope, Rejected, Verdict, judge},
+    store::Store,
+};
+use scouter_tonic::limits::MAX_REQUEST_BYTES;
+
+use crate::{admission::Admission, error::IngestError, telemetry::Metrics};
+
+mod dedupe;
+mod json;
+pub mod request;
+
+use dedupe::{Claim, DedupeWindow};
+
+/// Judging more bytes than this may take longer than half a millisecond, so it leaves the reactor's time slice.
+const JUDGE_INLINE_BYTES: usize = 512 * 1024;
+
+/// What a client sent through one of the doors.
+#[derive(Debug)]
+pub struct Submission {
+    /// The door it came through.
+    pub door: Door,
+    /// Which message `payload` is.
+    pub envelope: Envelope,
+    /// The bytes of the message, decompressed.
+    pub payload: Bytes,
+    /// The sender's id of this batch; without one the payload's hash serves.
+    pub batch_id: Option<BatchId>,
+}
+
+/// The truth about an accepted request: everything not rejected is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// Spans stored.
+    pub spans: u32,
+    /// Monitoring records stored.
+    pub records: u32,
+    /// Spans refused for ever.
+    pub rejected_spans: u32,
+    /// Records refused for ever.
+    pub rejected_records: u32,
+    /// The same batch was stored before; nothing was written now.
+    pub duplicate: bool,
+}
+
+/// A receipt and the words for what was refused, empty when nothing was.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Counts.
+    pub receipt: Receipt,
+    /// Names the first refused item and its fault.
+    pub refusal: String,
+}
+
+/// Takes requests from every door into the store.
+pub struct Ingest {
+    store: Arc<Store>,
+    admission: Admission,
+    window: DedupeWindow,
+    metrics: Arc<Metrics>,
+    closed: AtomicBool,
+}
+
+impl Ingest {
+    /// `recent` are the batches the log still remembers.
+    pub fn new(store: Arc<Store>, recent: Vec<(BatchId, u64)>, admission: Admission, metrics: Arc<Metrics>) -> Self {
+        Self { store, admission, window: DedupeWindow::new(recent), metrics, closed: AtomicBool::new(false) }
+    }
+
+    /// Stores what can be stored of `submission`. Returning `Ok` means it is on disk.
+    ///
+    /// # Errors
+    /// Nothing was stored, or it cannot be known whether it was: see [`IngestError::answer`] for who should send again.
+    pub async fn submit(&self, submission: Submission) -> Result<Accepted, IngestError> {
+        let door = submission.door;
+        let bytes = submission.payload.len();
+        let outcome = self.submit_uncounted(submission).await;
+        self.metrics.count_submission(door, bytes, &outcome);
+        outcome
+    }
+
+    async fn submit_uncounted(&self, submission: Submission) -> Result<Accepted, IngestError> {
+        let Submission { door, envelope, payload, batch_id } = submission;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(IngestError::ShuttingDown);
+        }
+        if payload.len() > MAX_REQUEST_BYTES {
+            return Err(IngestError::TooLarge { limit_bytes: MAX_REQUEST_BYTES });
+        }
+        let _permit = self.admission.admit(payload.len())?;
+        let verdict = if payload.len() > JUDGE_INLINE_BYTES {
+            tokio::task::block_in_place(|| judge(&payload, envelope))?
+        } else {
+            judge(&payload, envelope)?
+        };
+        let refusal = refusal_text(&verdict);
+        let receipt = receipt(&verdict);
+        if receipt.spans == 0 && receipt.records == 0 {
+            // Nothing to keep: an empty request, or one whose every item was refused.
+            return Ok(Accepted { receipt, refusal });
+        }
+        let received_unix_nano = unix_nano_now();
+        let batch_id = batch_id.unwrap_or_else(|| BatchId(twox_hash::XxHash3_128::oneshot(&payload).to_le_bytes()));
+        let claim = match self.window.claim(batch_id, received_unix_nano) {
+            Claim::Mine(claim) => claim,
+            Claim::Stored => return Ok(Accepted { receipt: Receipt { duplicate: true, ..receipt }, refusal }),
+            Claim::UnderWay(twin) => {
+                return if twin.await { Ok(Accepted { receipt: Receipt { duplicate: true, ..receipt }, refusal }) } else { Err(IngestError::TwinFailed) };
+            }
+        };
+        let frame = Frame {
+            door,
+            envelope,
+            received_unix_nano,
+            batch_id,
+            rejected_spans: indexes(&verdict.rejected_spans),
+            rejected_records: indexes(&verdict.rejected_records),
+            payload,
+        };
+        // On its own task: a caller who hangs up must not leave the claim undecided while its frame is being written.
+        let store = Arc::clone(&self.store);
+        let append = tokio::spawn(async move {
+            let outcome = store.append(frame).await;
+            match &outcome {
+                Ok(_) => claim.stored(),
+                Err(_) => drop(claim),
+            }
+            outcome
+        });
+        let _position: Position = append.await.map_err(|_| IngestError::ShuttingDown)??;
+        Ok(Accepted { receipt, refusal })
+    }
+
+    /// From now on every submission is answered with [`IngestError::ShuttingDown`].
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+fn indexes(rejected: &[Rejected]) -> Vec<u32> {
+    rejected.iter().map(|rejected| rejected.index).collect()
+}
+
+fn receipt(verdict: &Verdict) -> Receipt {
+    let rejected_spans = u32::try_from(verdict.rejected_spans.len()).unwrap_or(u32::MAX);
+    let rejected_records = u32::try_from(verdict.rejected_records.len()).unwrap_or(u32::MAX);
+    Receipt {
+        spans: verdict.spans - rejected_spans,
+        records: verdict.records - rejected_records,
+        rejected_spans,
+        rejected_records,
+        duplicate: false,
+    }
+}
+
+fn refusal_text(verdict: &Verdict) -> String {
+    let describe = |what: &str, rejected: &[Rejected]| {
+        rejected.first().map(|first| match rejected.len() {
+            1 => format!("{what} {}: {}", first.index, first.reason),
+            count => format!("{count} {what}s refused, the first is {what} {}: {}", first.index, first.reason),
+        })
+    };
+    [describe("span", &verdict.rejected_spans), describe("record", &verdict.rejected_records)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn unix_nano_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}

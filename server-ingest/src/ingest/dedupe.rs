@@ -1,0 +1,126 @@
+//! A batch that comes twice is stored once.
+//!
+//! The window remembers ten minutes of batch ids, a million at the most: longer than any client keeps retrying one
+//! batch. After a restart it is filled again from the log. A second copy that arrives while the first is being written
+//! waits for the first one's outcome, so that neither is acknowledged early.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use scouter_storage::log::BatchId;
+use tokio::sync::watch;
+
+const WINDOW: Duration = Duration::from_secs(600);
+const MAX_IDS: usize = 1_000_000;
+
+#[derive(Debug)]
+enum State {
+    UnderWay(watch::Receiver<Option<bool>>),
+    Stored,
+}
+
+#[derive(Debug, Default)]
+struct Ids {
+    states: HashMap<[u8; 16], State>,
+    /// Stored ids in the order they came, with the time they came.
+    order: VecDeque<([u8; 16], u64)>,
+}
+
+/// The recent batch ids.
+#[derive(Debug)]
+pub(super) struct DedupeWindow(Arc<Mutex<Ids>>);
+
+/// What is known of a batch id.
+pub(super) enum Claim<F> {
+    /// Never seen: the caller stores it and says so.
+    Mine(Claimed),
+    /// Stored before.
+    Stored,
+    /// Another request with this id is being written; the future tells whether it was stored.
+    UnderWay(F),
+}
+
+/// The right, and the duty, to store a batch. Dropped without [`Claimed::stored`] the id is free again.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    ids: Arc<Mutex<Ids>>,
+    id: [u8; 16],
+    received_unix_nano: u64,
+    outcome: watch::Sender<Option<bool>>,
+    is_stored: bool,
+}
+
+impl DedupeWindow {
+    pub(super) fn new(recent: Vec<(BatchId, u64)>) -> Self {
+        let mut ids = Ids::default();
+        for (id, received_unix_nano) in recent {
+            ids.states.insert(id.0, State::Stored);
+            ids.order.push_back((id.0, received_unix_nano));
+        }
+        Self(Arc::new(Mutex::new(ids)))
+    }
+
+    pub(super) fn claim(&self, id: BatchId, received_unix_nano: u64) -> Claim<impl Future<Output = bool> + Send + use<>> {
+        let mut ids = lock(&self.0);
+        ids.forget_old(received_unix_nano);
+        match ids.states.entry(id.0) {
+            Entry::Occupied(entry) => match entry.get() {
+                State::Stored => Claim::Stored,
+                State::UnderWay(outcome) => {
+                    let mut outcome = outcome.clone();
+                    Claim::UnderWay(async move { outcome.wait_for(Option::is_some).await.is_ok_and(|stored| *stored == Some(true)) })
+                }
+            },
+            Entry::Vacant(entry) => {
+                let (sender, receiver) = watch::channel(None);
+                entry.insert(State::UnderWay(receiver));
+                Claim::Mine(Claimed { ids: Arc::clone(&self.0), id: id.0, received_unix_nano, outcome: sender, is_stored: false })
+            }
+        }
+    }
+}
+
+impl Claimed {
+    pub(super) fn stored(mut self) {
+        self.is_stored = true;
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut ids = lock(&self.ids);
+        if self.is_stored {
+            ids.states.insert(self.id, State::Stored);
+            ids.order.push_back((self.id, self.received_unix_nano));
+        } else {
+            ids.states.remove(&self.id);
+        }
+        drop(ids);
+        self.outcome.send_replace(Some(self.is_stored));
+    }
+}
+
+impl Ids {
+    fn forget_old(&mut self, now_unix_nano: u64) {
+        let window = u64::try_from(WINDOW.as_nanos()).unwrap_or(u64::MAX);
+        while let Some((id, received_unix_nano)) = self.order.front().copied() {
+            if self.order.len() <= MAX_IDS && now_unix_nano.saturating_sub(received_unix_nano) <= window {
+                break;
+            }
+            self.order.pop_front();
+            self.states.remove(&id);
+        }
+    }
+}
+
+/// Nothing panics while the lock is held, so a poisoned one still holds good data.
+fn lock(ids: &Mutex<Ids>) -> MutexGuard<'_, Ids> {
+    ids.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

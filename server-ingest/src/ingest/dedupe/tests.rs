@@ -1,0 +1,47 @@
+use super::*;
+
+const ID: BatchId = BatchId([7; 16]);
+const SECOND: u64 = 1_000_000_000;
+
+fn mine<F>(claim: Claim<F>) -> Claimed {
+    match claim {
+        Claim::Mine(claimed) => claimed,
+        _ => panic!("the id should have been free"),
+    }
+}
+
+#[test]
+fn a_stored_batch_is_known_for_the_window_and_forgotten_after() {
+    let window = DedupeWindow::new(vec![]);
+    mine(window.claim(ID, SECOND)).stored();
+    assert!(matches!(window.claim(ID, 2 * SECOND), Claim::Stored));
+    mine(window.claim(ID, 602 * SECOND));
+}
+
+#[test]
+fn a_batch_that_failed_may_be_sent_again() {
+    let window = DedupeWindow::new(vec![]);
+    drop(mine(window.claim(ID, SECOND)));
+    mine(window.claim(ID, SECOND)).stored();
+    assert!(matches!(window.claim(ID, SECOND), Claim::Stored));
+}
+
+#[test]
+fn ids_of_the_log_are_known_after_a_restart() {
+    let window = DedupeWindow::new(vec![(ID, SECOND)]);
+    assert!(matches!(window.claim(ID, 2 * SECOND), Claim::Stored));
+}
+
+#[tokio::test]
+async fn a_twin_learns_the_outcome_of_the_first() {
+    for is_stored in [true, false] {
+        let window = DedupeWindow::new(vec![]);
+        let first = mine(window.claim(ID, SECOND));
+        let Claim::UnderWay(twin) = window.claim(ID, SECOND) else { panic!("the first is under way") };
+        let waiting = tokio::spawn(twin);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        if is_stored { first.stored() } else { drop(first) }
+        assert_eq!(waiting.await.expect("no panic"), is_stored);
+    }
+}

@@ -1,0 +1,91 @@
+//! What an `InsertMessageRequest` is, read from its outermost fields only.
+
+use bytes::{Buf, Bytes};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use scouter_storage::{
+    log::{BatchId, Door},
+    otlp::{Envelope, Malformed},
+};
+use scouter_tonic::limits::BATCH_ID_BYTES;
+
+use super::{Submission, json};
+use crate::error::IngestError;
+
+const MESSAGE_RECORD: u32 = 1;
+const RESOURCE_SPANS: u32 = 2;
+const RECORDS: u32 = 3;
+const BATCH_ID: u32 = 4;
+
+/// Makes a submission of the bytes of an `InsertMessageRequest`. JSON of existing clients becomes typed fields here.
+///
+/// # Errors
+/// The bytes are not such a message, its JSON is not Scouter's, or it contradicts itself.
+pub fn insert_message(payload: Bytes, door: Door) -> Result<Submission, IngestError> {
+    let outline = Outline::of(&payload)?;
+    let batch_id = outline.batch_id.map(parse_batch_id).transpose()?.flatten();
+    match outline.message_record {
+        Some(_) if outline.is_typed => {
+            Err(IngestError::Contradictory("message_record and typed fields came in one message; send one of them"))
+        }
+        Some(json) => Ok(Submission { batch_id, ..message_record(&json, door)? }),
+        None => Ok(Submission { door, envelope: Envelope::Scouter, payload, batch_id }),
+    }
+}
+
+/// Makes a submission of the JSON `MessageRecord` of an existing Scouter client.
+///
+/// # Errors
+/// It is not JSON that Scouter knows.
+pub fn message_record(json: &[u8], door: Door) -> Result<Submission, IngestError> {
+    let payload = json::to_insert_message(json).map_err(IngestError::MalformedJson)?;
+    Ok(Submission { door, envelope: Envelope::Scouter, payload, batch_id: None })
+}
+
+#[derive(Debug, Default)]
+struct Outline {
+    message_record: Option<Bytes>,
+    batch_id: Option<Bytes>,
+    is_typed: bool,
+}
+
+impl Outline {
+    fn of(payload: &Bytes) -> Result<Self, Malformed> {
+        let mut outline = Self::default();
+        let mut rest = payload.clone();
+        while rest.has_remaining() {
+            let offset = payload.len() - rest.remaining();
+            let broken = |what| Malformed { offset, what };
+            let (field, wire_type) = decode_key(&mut rest).map_err(|_| broken("a field key cannot be read"))?;
+            match (field, wire_type) {
+                (MESSAGE_RECORD | RESOURCE_SPANS | RECORDS | BATCH_ID, WireType::LengthDelimited) => {
+                    let length = decode_varint(&mut rest).map_err(|_| broken("a field length cannot be read"))?;
+                    let length = usize::try_from(length)
+                        .ok()
+                        .filter(|length| *length <= rest.remaining())
+                        .ok_or_else(|| broken("a field is longer than the message"))?;
+                    let value = rest.split_to(length);
+                    match field {
+                        MESSAGE_RECORD if !value.is_empty() => outline.message_record = Some(value),
+                        BATCH_ID => outline.batch_id = Some(value),
+                        MESSAGE_RECORD => {}
+                        _ => outline.is_typed = true,
+                    }
+                }
+                _ => skip_field(wire_type, field, &mut rest, DecodeContext::default()).map_err(|_| broken("a field cannot be skipped"))?,
+            }
+        }
+        Ok(outline)
+    }
+}
+
+fn parse_batch_id(bytes: Bytes) -> Result<Option<BatchId>, IngestError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    <[u8; BATCH_ID_BYTES]>::try_from(&bytes[..])
+        .map(|id| Some(BatchId(id)))
+        .map_err(|_| IngestError::Contradictory("batch_id has the wrong length; it is 16 bytes or left out"))
+}
+
+#[cfg(test)]
+mod tests;
