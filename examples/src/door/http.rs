@@ -1,0 +1,54 @@
+//! OTLP over HTTP.
+
+use std::error::Error as _;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use reqwest::{Client, StatusCode, Url, header};
+
+use super::{SendError, grpc::REQUEST_TIMEOUT, with_causes};
+
+/// A pool of HTTP connections to one address.
+#[derive(Debug, Clone)]
+pub struct HttpConnection {
+    client: Client,
+    traces: Url,
+}
+
+impl HttpConnection {
+    pub(super) fn new(endpoint: &str) -> anyhow::Result<Self> {
+        let endpoint = Url::parse(endpoint).with_context(|| format!("{endpoint:?} is not an address such as http://127.0.0.1:4318"))?;
+        let traces = endpoint.join("/v1/traces").context("the endpoint takes no path")?;
+        let client = Client::builder().timeout(REQUEST_TIMEOUT).tcp_nodelay(true).build().context("the HTTP client cannot be set up")?;
+        Ok(Self { client, traces })
+    }
+
+    pub(super) async fn send(&self, body: Bytes, token: &str) -> Result<u64, SendError> {
+        let answer = self
+            .client
+            .post(self.traces.clone())
+            .header(header::CONTENT_TYPE, "application/x-protobuf")
+            .bearer_auth(token)
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source())))?;
+        let status = answer.status();
+        let content = answer.bytes().await.map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source())))?;
+        if status == StatusCode::OK {
+            let answer = ExportTraceServiceResponse::decode(content)
+                .map_err(|error| SendError::Refused(format!("the answer is not OTLP's: {error}")))?;
+            return Ok(answer.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0)));
+        }
+        let text = format!("HTTP {status}: {}", String::from_utf8_lossy(&content).trim());
+        Err(match status {
+            StatusCode::UNAUTHORIZED => SendError::Unauthenticated(text),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                SendError::Retry(text)
+            }
+            _ => SendError::Refused(text),
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! The real programs against each other: `scouter-server`, `loadgen`.
+//!
+//! What this layer proves: what was acknowledged survives the server's death, once; faults have a clear end and harm nothing else.
+//! What it does not prove: single rules of validation, the log's recovery at each byte (unit tests of `scouter-storage` do).
+
+mod faults;
+mod kill9;
+mod loadgen;
+mod server;

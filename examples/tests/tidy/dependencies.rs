@@ -1,0 +1,149 @@
+//! Rules about crates, by what cargo says of them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::tree::{assert_none, root};
+
+/// The oldest Rust that builds the crates a client uses. Their manifests state it too.
+const CLIENT_RUST_VERSION: (u64, u64) = (1, 88);
+const CLIENT_CRATES: [&str; 2] = ["scouter-tonic", "scouter-exporter"];
+
+/// What a client's build must be free of.
+const SERVER_ONLY: [&str; 7] = ["arrow", "parquet", "datafusion", "deltalake-core", "axum", "pyo3", "sqlx"];
+
+#[test]
+fn crates_for_clients_build_with_the_rust_they_state() {
+    let metadata = metadata();
+    let packages = packages(&metadata);
+    let mut found = Vec::new();
+    for name in CLIENT_CRATES {
+        let stated = rust_version(packages.values().find(|package| package["name"] == name).expect("it is a member"));
+        if stated != Some(CLIENT_RUST_VERSION) {
+            found.push(format!("{name} states {stated:?}"));
+        }
+        for id in dependencies_of(&metadata, &packages, name) {
+            let package = packages[id.as_str()];
+            if rust_version(package).is_some_and(|version| version > CLIENT_RUST_VERSION) {
+                found.push(format!(
+                    "{name} needs {} {}, which needs Rust {}",
+                    text(package, "name"),
+                    text(package, "version"),
+                    text(package, "rust_version")
+                ));
+            }
+        }
+    }
+    assert_none(&format!("clients build with Rust {CLIENT_RUST_VERSION:?}"), &found);
+}
+
+#[test]
+fn clients_compile_nothing_of_the_server() {
+    let metadata = metadata();
+    let packages = packages(&metadata);
+    let mut found = Vec::new();
+    for name in CLIENT_CRATES {
+        for id in dependencies_of(&metadata, &packages, name) {
+            let dependency = text(packages[id.as_str()], "name");
+            if SERVER_ONLY.contains(&dependency) {
+                found.push(format!("{name} depends on {dependency}"));
+            }
+        }
+    }
+    assert_none("a user of the exporter compiles no server", &found);
+}
+
+/// Otherwise `make test` compiles DataFusion twice.
+#[test]
+fn programs_and_tests_are_built_with_the_same_features() {
+    let features = |edges: &str| -> HashSet<String> {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let arguments = ["tree", "--locked", "--workspace", "--edges", edges, "--prefix", "none", "--format", "{p} [{f}]"];
+        let tree = output(Command::new(cargo).args(arguments).current_dir(root()));
+        tree.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+    };
+    let with_tests = features("normal,build,dev");
+    let mut found: Vec<String> = features("normal,build").into_iter().filter(|line| !with_tests.contains(line)).collect();
+    found.sort();
+    assert_none("tests must not add features to crates that programs use; state them in examples/Cargo.toml", &found);
+}
+
+#[test]
+fn crates_say_what_they_are() {
+    let metadata = metadata();
+    let mut found = Vec::new();
+    for package in members(&metadata) {
+        let name = text(package, "name");
+        let description = package["description"].as_str().unwrap_or_default();
+        if description.is_empty() || description == name {
+            found.push(format!("{name} has no description"));
+        }
+        if package["license"].as_str() != Some("MIT") {
+            found.push(format!("{name} has another licence than the repository"));
+        }
+        let manifest = std::fs::read_to_string(text(package, "manifest_path")).expect("a manifest is readable");
+        if !manifest.contains("[lints]\nworkspace = true") {
+            found.push(format!("{name} does not take the workspace's lints"));
+        }
+    }
+    assert_none("crates are described, licensed and linted alike", &found);
+}
+
+fn metadata() -> Value {
+    let host = output(Command::new(std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned())).arg("-vV"));
+    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let json =
+        output(Command::new(cargo).args(["metadata", "--format-version=1", "--locked", "--filter-platform", host]).current_dir(root()));
+    serde_json::from_str(&json).expect("cargo metadata prints JSON")
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.output().expect("the toolchain is installed");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("the toolchain prints text")
+}
+
+fn packages(metadata: &Value) -> HashMap<&str, &Value> {
+    list(metadata, "packages").iter().map(|package| (text(package, "id"), package)).collect()
+}
+
+fn members(metadata: &Value) -> Vec<&Value> {
+    let ids: HashSet<&str> = list(metadata, "workspace_members").iter().filter_map(Value::as_str).collect();
+    list(metadata, "packages").iter().filter(|package| ids.contains(text(package, "id"))).collect()
+}
+
+/// The ids of everything `name` needs to build and run, tests and optional parts that nobody switches on aside.
+fn dependencies_of(metadata: &Value, packages: &HashMap<&str, &Value>, name: &str) -> HashSet<String> {
+    let nodes: HashMap<&str, &Value> = list(&metadata["resolve"], "nodes").iter().map(|node| (text(node, "id"), node)).collect();
+    let start = packages.iter().find(|(_, package)| package["name"] == name).map(|(id, _)| *id).expect("it is a member");
+    let mut reached = HashSet::new();
+    let mut waiting = vec![start];
+    while let Some(id) = waiting.pop() {
+        for dependency in list(nodes[id], "deps") {
+            let built = list(dependency, "dep_kinds").iter().any(|kind| kind["kind"] != "dev");
+            let target = text(dependency, "pkg");
+            if built && reached.insert(target.to_owned()) {
+                waiting.push(target);
+            }
+        }
+    }
+    reached
+}
+
+fn rust_version(package: &Value) -> Option<(u64, u64)> {
+    let mut parts = package["rust_version"].as_str()?.split('.').map(|part| part.parse().expect("a version has numbers"));
+    Some((parts.next()?, parts.next().unwrap_or(0)))
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().unwrap_or_else(|| panic!("cargo metadata has a list {key}"))
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("cargo metadata has a text {key}"))
+}

@@ -1,0 +1,89 @@
+# Sourced by demo.sh and test.sh: what both need, and how both speak.
+#
+# Exports CARGO_TARGET_DIR and PYTHON (of the virtual environment, once python_environment ran).
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$root"
+
+# Build results lie outside the checkout, so that a fresh clone finds those of the last one. DataFusion alone takes minutes.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/scouter/target}"
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+  printf '\nerror: %s\n' "$*" >&2
+  exit 1
+}
+
+# Installs a Debian package when that is possible, otherwise says what to do.
+# usage: install_or_fail PACKAGE SENTENCE
+install_or_fail() {
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing $1 with apt-get"
+    apt-get update -qq >/dev/null && apt-get install -y -qq "$1" >/dev/null && return
+  fi
+  fail "$2"
+}
+
+check_tools() {
+  # rustup's installer adds cargo to the PATH of the next login only.
+  command -v cargo >/dev/null || export PATH="$HOME/.cargo/bin:$PATH"
+  command -v cargo >/dev/null || fail "cargo is not installed. Install Rust from https://rustup.rs, open a new terminal, and run this again."
+  command -v cc >/dev/null || install_or_fail build-essential \
+    "there is no C compiler (cc). Install one: 'apt-get install build-essential' on Debian, 'xcode-select --install' on macOS."
+  command -v python3 >/dev/null || install_or_fail python3-venv "python3 is not installed; version 3.10 or newer is needed."
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    fail "python3 is $(python3 -V 2>&1 | cut -d' ' -f2); version 3.10 or newer is needed."
+  python3 -c 'import venv, ensurepip' 2>/dev/null || install_or_fail python3-venv \
+    "this Python has no venv module. On Debian: apt-get install python3-venv"
+  cargo --version >/dev/null || fail "cargo cannot run with the toolchain that rust-toolchain.toml asks for; see the lines above."
+}
+
+# Makes .venv/NAME and installs the requirements files given. A repeated call with unchanged files does nothing.
+# usage: python_environment NAME FILE...
+python_environment() {
+  local venv="$root/.venv/$1" wanted
+  shift
+  PYTHON="$venv/bin/python"
+  export PYTHON
+  wanted="$(python3 -V) $(cat "$@" | cksum)"
+  if [ "$(cat "$venv/.installed" 2>/dev/null)" = "$wanted" ] && "$PYTHON" -c '' 2>/dev/null; then
+    return
+  fi
+  say "making a virtual environment in ${venv#"$root/"} and installing Python packages"
+  # Packages of an older list would stay behind in an old environment.
+  python3 -m venv --clear "$venv" || fail "the virtual environment $venv could not be made"
+  local files=() file
+  for file in "$@"; do files+=(-r "$file"); done
+  "$PYTHON" -m pip install --quiet "${files[@]}" || fail "the Python packages could not be installed; see the lines above"
+  printf '%s' "$wanted" >"$venv/.installed"
+}
+
+# Builds the Python package and installs it into the environment made last.
+# maturin builds for one Python with other settings than the workspace does, so it has a build folder of its own: sharing one would build
+# everything below pyo3 again at each change from one to the other.
+python_package() {
+  local wheels="$CARGO_TARGET_DIR/python/wheels"
+  rm -rf "$wheels"
+  CARGO_TARGET_DIR="$CARGO_TARGET_DIR/python" "$PYTHON" -m maturin build --quiet --release --locked \
+    --manifest-path python-bindings/Cargo.toml --interpreter "$PYTHON" --out "$wheels" ||
+    fail "the Python package could not be built; see the lines above"
+  "$PYTHON" -m pip install --quiet --force-reinstall --no-deps "$wheels"/*.whl || fail "the Python package could not be installed"
+}
+
+# Waits until a process has printed the line `listening ...` into a file.
+# usage: wait_listening PID FILE NAME LOG
+wait_listening() {
+  local waited=0
+  until grep -q '^listening ' "$2"; do
+    kill -0 "$1" 2>/dev/null || { tail -n 20 "$4" >&2; fail "$3 ended before it was ready; its last lines are above"; }
+    [ "$waited" -lt 600 ] || { tail -n 20 "$4" >&2; fail "$3 is not ready after a minute; its last lines are above"; }
+    sleep 0.1
+    waited=$((waited + 1))
+  done
+}
+
+# One address of that line. usage: address FILE KEY
+address() { sed -n "s/^listening .*\\b$2=\\([^ ]*\\).*/\\1/p" "$1" | head -n 1; }
