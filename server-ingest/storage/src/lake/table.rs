@@ -1,0 +1,205 @@
+//! One table: committing units to it, exactly once.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::commit_log::{self, Published};
+use super::order::sort_by_date;
+use super::parquet_file::FileFormat;
+use super::{DataFile, LakeError, Snapshot};
+use crate::columns::Table;
+use crate::log::Position;
+use crate::store::{FaultHook, FaultPoint};
+
+/// Commits between two checkpoints: what a reader has to read one by one.
+pub(super) const CHECKPOINT_COMMITS: u32 = 100;
+
+/// Attempts of one commit against other writers before it is given back to the caller, who backs off.
+const COMMIT_ATTEMPTS: u32 = 10;
+
+/// The runtime on which delta-rs reads and checkpoints; everything else here is plain blocking work of the calling thread.
+/// Make it, use it and drop it on a thread that belongs to no other runtime.
+pub(crate) struct LakeRuntime(Runtime);
+
+impl LakeRuntime {
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        Ok(Self(runtime.worker_threads(1).max_blocking_threads(4).thread_name("scouter-lake").enable_all().build()?))
+    }
+
+    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.0.block_on(work)
+    }
+}
+
+/// One table of the lake, for its only writer in this process.
+pub(crate) struct LakeTable {
+    table: Table,
+    dir: PathBuf,
+    app_id: String,
+    format: FileFormat,
+    snapshot: Arc<Snapshot>,
+    /// The last attempt ended without knowing what is on disk: `snapshot` must be read again before the next one.
+    stale: bool,
+    /// Files of attempts that failed. Deleted when a fresh snapshot shows that no commit names them.
+    doubtful: Vec<PathBuf>,
+    fault: FaultHook,
+}
+
+/// What a commit did.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    /// The version that has the unit.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Files it added; 0 when the unit was in the table already.
+    pub(crate) files: u64,
+    /// Their rows.
+    pub(crate) rows: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+}
+
+impl LakeTable {
+    /// Opens the table in `tables/<name>`; a table that does not exist is made by its first commit. `tables` is absolute.
+    pub(crate) fn open(runtime: &LakeRuntime, tables: &Path, table: Table, app_id: Uuid, fault: FaultHook) -> Result<Self, LakeError> {
+        let dir = tables.join(table.name());
+        let app_id = app_id.to_string();
+        let format = FileFormat::new(table).map_err(|source| LakeError::Parquet { path: dir.clone(), source })?;
+        let snapshot = Arc::new(runtime.run(commit_log::load(table, &dir, &app_id))?);
+        Ok(Self { table, dir, app_id, format, snapshot, stale: false, doubtful: Vec::new(), fault })
+    }
+
+    pub(crate) fn table(&self) -> Table {
+        self.table
+    }
+
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// Adds the rows of one unit, whose last frame is `position`; a unit that is in the table already is not added again.
+    /// Blocking; durable when it answers. After an error the same unit must be tried again, alone.
+    pub(crate) fn commit(&mut self, runtime: &LakeRuntime, batches: &[RecordBatch], position: Position) -> Result<Commit, LakeError> {
+        let mut files: Vec<DataFile> = Vec::new();
+        for _ in 0..COMMIT_ATTEMPTS {
+            if self.stale {
+                self.refresh(runtime)?;
+            }
+            if self.snapshot.position >= position
+                && let Some(version) = self.snapshot.version
+            {
+                self.doubtful.extend(files.into_iter().map(|file| file.path));
+                self.delete_doubtful();
+                commit_log::sync_commit(&self.dir, version)?;
+                return Ok(Commit { snapshot: Arc::clone(&self.snapshot), files: 0, rows: 0, bytes: 0 });
+            }
+            if files.is_empty() {
+                files = self.write_files(batches)?;
+            }
+            let published = self.fault.check(FaultPoint::AfterParquet, self.table).and_then(|()| self.publish(&files, position));
+            match published {
+                Ok(Published::Yes) => return Ok(self.adopt(files, position)),
+                Ok(Published::VersionTaken) => self.stale = true,
+                Err(error) => {
+                    self.stale = true;
+                    self.doubtful.extend(files.into_iter().map(|file| file.path));
+                    return Err(error);
+                }
+            }
+        }
+        self.doubtful.extend(files.into_iter().map(|file| file.path));
+        Err(LakeError::Contended { path: self.dir.clone(), attempts: COMMIT_ATTEMPTS })
+    }
+
+    /// Work that follows some commits and that no reader waits for: a checkpoint when one is due.
+    pub(crate) fn maintain(&self, runtime: &LakeRuntime) -> Result<(), LakeError> {
+        match self.snapshot.version {
+            Some(version) if (version + 1) % i64::from(CHECKPOINT_COMMITS) == 0 => runtime.run(commit_log::checkpoint(&self.dir, version)),
+            _ => Ok(()),
+        }
+    }
+
+    fn refresh(&mut self, runtime: &LakeRuntime) -> Result<(), LakeError> {
+        self.snapshot = Arc::new(runtime.run(commit_log::load(self.table, &self.dir, &self.app_id))?);
+        self.stale = false;
+        self.delete_doubtful();
+        Ok(())
+    }
+
+    /// Best effort: a file that stays is named by no commit and costs only room.
+    fn delete_doubtful(&mut self) {
+        if self.doubtful.is_empty() {
+            return;
+        }
+        let named: std::collections::HashSet<&Path> = self.snapshot.files.iter().map(|file| file.path.as_path()).collect();
+        for path in self.doubtful.drain(..).filter(|path| !named.contains(path.as_path())) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn write_files(&self, batches: &[RecordBatch]) -> Result<Vec<DataFile>, LakeError> {
+        let runs = sort_by_date(self.table, batches).map_err(|source| LakeError::Arrow { table: self.table.name(), source })?;
+        let log_dir = commit_log::log_dir(&self.dir);
+        if !log_dir.is_dir() {
+            fs::create_dir_all(&log_dir).map_err(|error| LakeError::io("create", &log_dir, error))?;
+            commit_log::sync_folder(&self.dir)?;
+            commit_log::sync_folder(self.dir.parent().expect("a table's folder is in the tables' folder"))?;
+        }
+        let mut files = Vec::with_capacity(runs.len());
+        for run in runs {
+            let written = self.write_file(run.date, &run.rows, &mut files);
+            if let Err(error) = written {
+                files.iter().for_each(|file: &DataFile| drop(fs::remove_file(&file.path)));
+                return Err(error);
+            }
+        }
+        Ok(files)
+    }
+
+    fn write_file(&self, date: i32, rows: &RecordBatch, files: &mut Vec<DataFile>) -> Result<(), LakeError> {
+        let folder = self.dir.join(format!("{}={}", super::schema::PARTITION, commit_log::date_text(date)));
+        if !folder.is_dir() {
+            fs::create_dir(&folder).map_err(|error| LakeError::io("create", &folder, error))?;
+            commit_log::sync_folder(&self.dir)?;
+        }
+        let path = folder.join(format!("{}.parquet", Uuid::now_v7()));
+        let facts = match self.format.write_synced(&path, rows) {
+            Ok(facts) => facts,
+            Err(error) => {
+                let _ = fs::remove_file(&path);
+                return Err(error);
+            }
+        };
+        let (min_time_micros, max_time_micros) = facts.time_range_micros.unzip();
+        files.push(DataFile { path, size_bytes: facts.size_bytes, rows: facts.rows, date, min_time_micros, max_time_micros });
+        commit_log::sync_folder(&folder)
+    }
+
+    fn publish(&self, files: &[DataFile], position: Position) -> Result<Published, LakeError> {
+        let version = self.snapshot.version.map_or(0, |version| version + 1);
+        let (actions, operation) = commit_log::actions(self.table, &self.dir, version == 0, files)?;
+        let bytes = commit_log::commit_bytes(&self.dir, actions, operation, &self.app_id, position)?;
+        let published = commit_log::publish(&self.dir, version, &bytes)?;
+        if published == Published::Yes {
+            self.fault.check(FaultPoint::AfterCommit, self.table)?;
+        }
+        Ok(published)
+    }
+
+    fn adopt(&mut self, files: Vec<DataFile>, position: Position) -> Commit {
+        let (rows, bytes) = files.iter().fold((0, 0), |(rows, bytes), file| (rows + file.rows, bytes + file.size_bytes));
+        let added = files.len() as u64;
+        let mut all = Vec::with_capacity(self.snapshot.files.len() + files.len());
+        all.extend(self.snapshot.files.iter().cloned());
+        all.extend(files.into_iter().map(Arc::new));
+        let version = Some(self.snapshot.version.map_or(0, |version| version + 1));
+        self.snapshot = Arc::new(Snapshot { version, position, files: all });
+        Commit { snapshot: Arc::clone(&self.snapshot), files: added, rows, bytes }
+    }
+}

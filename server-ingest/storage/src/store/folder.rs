@@ -1,0 +1,87 @@
+//! The storage folder: its layout, and the lock that makes one process its owner.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+
+/// Longest text of a lock file that is believed.
+const MAX_HOLDER_BYTES: u64 = 4096;
+
+pub(super) fn log_dir(dir: &Path) -> PathBuf {
+    dir.join("log")
+}
+
+pub(super) fn tables_dir(dir: &Path) -> PathBuf {
+    dir.join("tables")
+}
+
+fn lock_file(dir: &Path) -> PathBuf {
+    dir.join("LOCK")
+}
+
+/// Makes the folder and its parts, and gives its absolute path.
+pub(super) fn create(dir: &Path) -> Result<PathBuf, StoreError> {
+    let create = |path: &Path| fs::create_dir_all(path).map_err(|error| StoreError::folder("create the storage folder", path, error));
+    create(dir)?;
+    let dir = absolute(dir)?;
+    create(&tables_dir(&dir))?;
+    Ok(dir)
+}
+
+/// The absolute path of an existing folder.
+pub(super) fn absolute(dir: &Path) -> Result<PathBuf, StoreError> {
+    match fs::canonicalize(dir) {
+        Ok(path) => Ok(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::NotFound { path: dir.to_owned() }),
+        Err(error) => Err(StoreError::folder("open the storage folder", dir, error)),
+    }
+}
+
+/// The lock on a storage folder; let go when dropped, also by the kernel when the process dies.
+#[derive(Debug)]
+pub(super) struct FolderLock(File);
+
+impl FolderLock {
+    /// For the one process that writes. `holder` is what others are told.
+    pub(super) fn exclusive(dir: &Path, holder: &str) -> Result<Self, StoreError> {
+        let path = lock_file(dir);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|error| StoreError::folder("open the lock file", &path, error))?;
+        let lock = Self(check(dir, file, File::try_lock)?);
+        lock.set_holder(holder).map_err(|error| StoreError::folder("write the lock file", &path, error))?;
+        Ok(lock)
+    }
+
+    /// For readers of a stopped server's folder. Changes nothing, so a folder without a lock file is read without a lock.
+    pub(super) fn shared(dir: &Path) -> Result<Option<Self>, StoreError> {
+        let path = lock_file(dir);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(Self(check(dir, file, File::try_lock_shared)?))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::folder("open the lock file", &path, error)),
+        }
+    }
+
+    pub(super) fn set_holder(&self, holder: &str) -> io::Result<()> {
+        let mut file = &self.0;
+        file.rewind()?;
+        file.write_all(holder.as_bytes())?;
+        file.set_len(holder.len() as u64)
+    }
+}
+
+fn check(dir: &Path, file: File, lock: fn(&File) -> Result<(), TryLockError>) -> Result<File, StoreError> {
+    match lock(&file) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // A holder that is only now writing its name is reported without one.
+            let _ = (&file).take(MAX_HOLDER_BYTES).read_to_string(&mut holder);
+            let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
+            Err(StoreError::InUse { path: dir.to_owned(), holder })
+        }
+        Err(TryLockError::Error(error)) => Err(StoreError::folder("lock", &lock_file(dir), error)),
+    }
+}

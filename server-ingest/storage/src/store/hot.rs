@@ -1,0 +1,181 @@
+//! The rows that are applied and not yet committed, and the snapshots they come after. Pure state; the lock is the caller's.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use super::Cut;
+use crate::columns::{Columns, Table};
+use crate::lake::Snapshot;
+use crate::log::{Frame, Position};
+
+/// The builders are sealed at this many rows or bytes, so that finishing them never takes long.
+const SEAL_ROWS: usize = 32_768;
+const SEAL_BYTES: usize = 16 * 1024 * 1024;
+
+/// The sealed rows of one table that one commit covers.
+#[derive(Debug)]
+pub(super) struct Unit {
+    /// None of its rows is of this frame or an earlier one.
+    after: Position,
+    /// Its rows are of this frame or earlier ones.
+    pub(super) position: Position,
+    pub(super) batches: Vec<RecordBatch>,
+}
+
+#[derive(Debug)]
+struct TableRows {
+    snapshot: Arc<Snapshot>,
+    /// Being committed, or waiting for another attempt.
+    unit: Option<Arc<Unit>>,
+    /// Sealed after the unit.
+    sealed: Vec<RecordBatch>,
+    /// None of the sealed rows is of this frame or an earlier one.
+    sealed_after: Position,
+}
+
+/// All hot rows.
+#[derive(Debug)]
+pub(super) struct Hot {
+    columns: Columns,
+    /// The last frame whose rows are in `columns` or sealed.
+    applied: Position,
+    /// The last frame whose rows are sealed.
+    sealed_to: Position,
+    /// One a table, in the order of [`Table::ALL`].
+    tables: Vec<TableRows>,
+    /// Rows and bytes of the units and the sealed batches.
+    finished_rows: usize,
+    finished_bytes: usize,
+}
+
+/// Figures of one table.
+#[derive(Debug)]
+pub(super) struct TableFigures {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) sealed_rows: usize,
+}
+
+impl Hot {
+    /// No hot rows. `snapshots` are in the order of [`Table::ALL`]; frames up to `applied` are in them.
+    pub(super) fn new(snapshots: Vec<Arc<Snapshot>>, applied: Position) -> Self {
+        let tables =
+            snapshots.into_iter().map(|snapshot| TableRows { snapshot, unit: None, sealed: Vec::new(), sealed_after: applied }).collect();
+        Self { columns: Columns::new(), applied, sealed_to: applied, tables, finished_rows: 0, finished_bytes: 0 }
+    }
+
+    pub(super) fn applied(&self) -> Position {
+        self.applied
+    }
+
+    /// Rows that are not in any snapshot.
+    pub(super) fn rows(&self) -> usize {
+        self.finished_rows + self.columns.rows()
+    }
+
+    /// About what they take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.finished_bytes + self.columns.bytes()
+    }
+
+    /// Adds the rows of the next frame.
+    pub(super) fn apply(&mut self, position: Position, frame: &Frame) {
+        debug_assert!(position > self.applied);
+        // Tables may have committed up to different positions before a crash. Sealing at each of them while frames are replayed
+        // makes every batch lie wholly before or wholly after a table's position.
+        if self.tables.iter().any(|rows| rows.snapshot.position >= self.applied && rows.snapshot.position < position) {
+            self.seal();
+        }
+        self.columns.append(&frame.payload, frame.envelope, &frame.rejected_spans, &frame.rejected_records);
+        self.applied = position;
+        if self.columns.rows() >= SEAL_ROWS || self.columns.bytes() >= SEAL_BYTES {
+            self.seal();
+        }
+    }
+
+    /// Frames up to `position` have no rows that are not in the tables.
+    pub(super) fn skip_to(&mut self, position: Position) {
+        if position > self.applied {
+            self.seal();
+            self.applied = position;
+            self.sealed_to = position;
+        }
+    }
+
+    /// Finishes the builders. Rows of frames that their table has committed are dropped: this happens only in replay.
+    fn seal(&mut self) {
+        let after = std::mem::replace(&mut self.sealed_to, self.applied);
+        if self.columns.rows() == 0 {
+            return;
+        }
+        for (table, batch) in self.columns.finish() {
+            let rows = &mut self.tables[table as usize];
+            if rows.snapshot.position >= self.applied {
+                continue;
+            }
+            debug_assert!(rows.snapshot.position <= after, "a batch lies on both sides of its table's position");
+            if rows.sealed.is_empty() {
+                rows.sealed_after = after;
+            }
+            self.finished_rows += batch.num_rows();
+            self.finished_bytes += batch.get_array_memory_size();
+            rows.sealed.push(batch);
+        }
+    }
+
+    /// All rows of a table.
+    pub(super) fn cut(&mut self, table: Table) -> Cut {
+        self.seal();
+        let rows = &self.tables[table as usize];
+        let unit = rows.unit.iter().flat_map(|unit| &unit.batches);
+        Cut {
+            snapshot: Arc::clone(&rows.snapshot),
+            hot: unit.chain(&rows.sealed).cloned().collect(),
+            position: self.applied,
+        }
+    }
+
+    /// The unit of every table that has rows: the one that is waiting for another attempt, else all that is applied now.
+    pub(super) fn units(&mut self) -> Vec<(Table, Arc<Unit>)> {
+        self.seal();
+        let mut units = Vec::new();
+        for (table, rows) in Table::ALL.into_iter().zip(&mut self.tables) {
+            if rows.unit.is_none() && !rows.sealed.is_empty() {
+                let batches = std::mem::take(&mut rows.sealed);
+                rows.unit = Some(Arc::new(Unit { after: rows.sealed_after, position: self.sealed_to, batches }));
+            }
+            units.extend(rows.unit.iter().map(|unit| (table, Arc::clone(unit))));
+        }
+        units
+    }
+
+    /// The unit of `table` is in `snapshot`.
+    pub(super) fn committed(&mut self, table: Table, snapshot: Arc<Snapshot>) {
+        let rows = &mut self.tables[table as usize];
+        let unit = rows.unit.take().expect("only the flusher commits, and only units");
+        debug_assert!(snapshot.position >= unit.position);
+        rows.snapshot = snapshot;
+        self.finished_rows -= unit.batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        self.finished_bytes -= unit.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+    }
+
+    /// The last position at which every table has committed all its rows: how far the log may be trimmed. A table without hot
+    /// rows has committed all there are, whatever position its last commit had.
+    pub(super) fn all_committed(&self) -> Position {
+        let of_table = |rows: &TableRows| match &rows.unit {
+            Some(unit) => unit.after,
+            None if rows.sealed.is_empty() => self.sealed_to,
+            None => rows.sealed_after,
+        };
+        // Rows that are not sealed are of frames after `sealed_to`.
+        self.tables.iter().map(of_table).min().unwrap_or(self.sealed_to).min(self.sealed_to)
+    }
+
+    pub(super) fn figures(&self) -> Vec<TableFigures> {
+        let figures = |rows: &TableRows| {
+            let batches = rows.unit.iter().flat_map(|unit| &unit.batches).chain(&rows.sealed);
+            TableFigures { snapshot: Arc::clone(&rows.snapshot), sealed_rows: batches.map(RecordBatch::num_rows).sum() }
+        };
+        self.tables.iter().map(figures).collect()
+    }
+}

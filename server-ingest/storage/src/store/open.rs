@@ -1,0 +1,206 @@
+//! Opening a store: lock, log, tables, replay, threads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::applier::{self, Shared};
+use super::flusher::Flusher;
+use super::folder::{self, FolderLock};
+use super::handover::{Taker, handover};
+use super::hot::Hot;
+use super::{Source, Store, StoreError, StoreOptions, Threads};
+use crate::columns::Table;
+use crate::lake::{LakeRuntime, LakeTable};
+use crate::log::{BatchId, Frame, Log, LogError, Opened, Position};
+
+/// What was found when a store was opened.
+#[derive(Debug, Clone)]
+pub struct Recovery {
+    /// The log's name: the application id of the tables' commits.
+    pub log_id: Uuid,
+    /// The last durable frame.
+    pub last: Position,
+    /// Frames read from the log because not all of their rows were in the tables.
+    pub replayed_frames: u64,
+    /// Bytes of unfinished, never acknowledged frames that were cut from the log.
+    pub torn_bytes: u64,
+    /// Batch ids (with `received_unix_nano`) inside the dedupe window, oldest first.
+    pub recent_batch_ids: Vec<(BatchId, u64)>,
+    /// The log was behind the tables, as a power loss under `durability = "os"` leaves it. Its frames are in the tables; it was
+    /// put aside here, and a new one begun.
+    pub retired_log: Option<PathBuf>,
+    /// How long the opening took.
+    pub took: Duration,
+}
+
+/// The parts of a store before its threads run.
+struct Parts {
+    log: Log,
+    frames: Taker,
+    opened: Opened,
+    flusher: Flusher,
+    replayed_frames: u64,
+}
+
+/// Runs on a thread of its own: delta-rs needs a runtime, and the caller may be inside another one.
+pub(super) fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    let thread = spawn("scouter-open", work)?;
+    thread.join().unwrap_or_else(|_| Err(StoreError::Failed { what: "opening it panicked".to_owned() }))
+}
+
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, StoreError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError::Failed { what: format!("no thread: {error}") })
+}
+
+pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Recovery), StoreError> {
+    let started = Instant::now();
+    let dir = folder::create(dir)?;
+    let lock = FolderLock::exclusive(&dir, &options.holder)?;
+    let mut parts = open_parts(&dir, &options)?;
+    let mut retired_log = None;
+    let replayed_frames = parts.replayed_frames;
+    let recent_batch_ids = std::mem::take(&mut parts.opened.recent_batch_ids);
+    let torn_bytes = parts.opened.torn_bytes;
+    if parts.flusher.tables.iter().any(|table| table.snapshot().position > parts.opened.last) {
+        // The next frames would get positions the tables take for committed. The names of positions go with the log's UUID.
+        retired_log = Some(retire(parts, &dir)?);
+        parts = open_parts(&dir, &options)?;
+    }
+    let Parts { log, frames, opened, flusher, .. } = parts;
+    let recovery = Recovery {
+        log_id: opened.log_id,
+        last: opened.last,
+        replayed_frames,
+        torn_bytes,
+        recent_batch_ids,
+        retired_log,
+        took: started.elapsed(),
+    };
+    let log = Arc::new(log);
+    let shared = Arc::clone(&flusher.shared);
+    let applier = spawn("scouter-applier", {
+        let (shared, frames) = (Arc::clone(&shared), frames.clone());
+        move || applier::run(&shared, &frames)
+    })?;
+    let flusher = spawn("scouter-flusher", {
+        let log = Arc::clone(&log);
+        move || flusher.run(&log)
+    });
+    let flusher = flusher.inspect_err(|_| frames.abandon())?;
+    let threads = Threads { applier, flusher, frames };
+    let store = Store {
+        shared,
+        source: Source::Log(log),
+        threads: Mutex::new(Some(threads)),
+        closing: AtomicBool::new(false),
+        lock: Mutex::new(Some(lock)),
+    };
+    Ok((Arc::new(store), recovery))
+}
+
+fn open_parts(dir: &Path, options: &StoreOptions) -> Result<Parts, StoreError> {
+    let (giver, frames) = handover();
+    let sink = Box::new(move |position, frame| giver.give(position, frame));
+    let (log, opened) = Log::open(&folder::log_dir(dir), options.log_options(), sink)?;
+    let (runtime, tables) = open_tables(dir, opened.log_id, options)?;
+    let (shared, lowest) = shared_of(&tables, options);
+    let mut flusher = Flusher { shared: Arc::clone(&shared), runtime, tables, trimmed: Position(0) };
+    // Not trimmed while frames are read from the segments.
+    let flush_bytes = options.flush_bytes.min(options.hot_max_bytes / 2);
+    let replayed_frames = replay(&shared, log.replay(lowest), opened.last, |bytes| {
+        if bytes >= flush_bytes { flusher.flush().map(drop).map_err(StoreError::from) } else { Ok(()) }
+    })?;
+    Ok(Parts { log, frames, opened, flusher, replayed_frames })
+}
+
+fn open_tables(dir: &Path, log_id: Uuid, options: &StoreOptions) -> Result<(LakeRuntime, Vec<LakeTable>), StoreError> {
+    let runtime = LakeRuntime::new().map_err(|error| StoreError::Failed { what: format!("no runtime: {error}") })?;
+    let tables = folder::tables_dir(dir);
+    let open = |table| LakeTable::open(&runtime, &tables, table, log_id, options.fault.clone());
+    let tables = Table::ALL.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    Ok((runtime, tables))
+}
+
+/// The state before replay, and the position after which it begins: all tables have the frames up to it.
+fn shared_of(tables: &[LakeTable], options: &StoreOptions) -> (Arc<Shared>, Position) {
+    let snapshots: Vec<_> = tables.iter().map(|table| Arc::clone(table.snapshot())).collect();
+    let lowest = snapshots.iter().map(|snapshot| snapshot.position).min().unwrap_or_default();
+    (Arc::new(Shared::new(Hot::new(snapshots, lowest), options.clone())), lowest)
+}
+
+/// Applies frames, telling `grown` after each how many hot bytes there are. `last` is the last durable frame, which a trimmed
+/// log does not have any more.
+fn replay(
+    shared: &Shared,
+    frames: impl Iterator<Item = Result<(Position, Frame), LogError>>,
+    last: Position,
+    mut grown: impl FnMut(usize) -> Result<(), StoreError>,
+) -> Result<u64, StoreError> {
+    let mut count = 0;
+    for next in frames {
+        let (position, frame) = next?;
+        let mut hot = shared.hot();
+        hot.apply(position, &frame);
+        let bytes = hot.bytes();
+        drop(hot);
+        grown(bytes)?;
+        count += 1;
+    }
+    let mut hot = shared.hot();
+    hot.skip_to(last);
+    let applied = hot.applied();
+    drop(hot);
+    shared.applied.send_replace(applied);
+    Ok(count)
+}
+
+/// Commits what only the log has, closes the log and puts its folder aside.
+fn retire(mut parts: Parts, dir: &Path) -> Result<PathBuf, StoreError> {
+    parts.flusher.flush()?;
+    parts.log.close()?;
+    drop(parts.log);
+    let from = folder::log_dir(dir);
+    let to = dir.join(format!("log-retired-{}", parts.opened.log_id));
+    fs::rename(&from, &to).map_err(|error| StoreError::folder("put aside", &from, error))?;
+    fs::File::open(dir).and_then(|folder| folder.sync_all()).map_err(|error| StoreError::folder("sync", dir, error))?;
+    tracing::warn!(log = %to.display(), "the log was behind the tables and was replaced");
+    Ok(to)
+}
+
+pub(super) fn open_read_only(dir: &Path) -> Result<Arc<Store>, StoreError> {
+    let dir = folder::absolute(dir)?;
+    let lock = FolderLock::shared(&dir)?;
+    let log_dir = folder::log_dir(&dir);
+    if !log_dir.is_dir() && !folder::tables_dir(&dir).is_dir() {
+        return Err(StoreError::NotFound { path: dir });
+    }
+    let log = match Log::open_read_only(&log_dir) {
+        Ok((log, opened)) => Some((log, opened)),
+        Err(LogError::NoLog { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let options = StoreOptions::default();
+    let log_id = log.as_ref().map_or(Uuid::nil(), |(_, opened)| opened.log_id);
+    let (runtime, tables) = open_tables(&dir, log_id, &options)?;
+    let (shared, lowest) = shared_of(&tables, &options);
+    drop((runtime, tables));
+    let mut last = lowest;
+    if let Some((log, opened)) = &log {
+        last = opened.last;
+        replay(&shared, log.replay(lowest), last, |_| Ok(()))?;
+    }
+    let store = Store {
+        shared,
+        source: Source::ReadOnly { last },
+        threads: Mutex::new(None),
+        closing: AtomicBool::new(false),
+        lock: Mutex::new(lock),
+    };
+    Ok(Arc::new(store))
+}
