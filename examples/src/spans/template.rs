@@ -96,8 +96,17 @@ fn span(variant: u64, size: Size, has_parent: bool) -> Span {
         string("http.request.method", ["GET", "POST", "PUT"][pick(2, 3) as usize]),
         string("http.route", ["/v1/chat/completions", "/v1/embeddings", "/api/orders/{id}"][pick(3, 3) as usize]),
         int("http.response.status_code", if failed { 500 } else { 200 }),
-        string("server.address", ["api-0.internal.example", "api-1.internal.example"][pick(4, 2) as usize]),
-        string("gen_ai.request.model", ["gpt-4o-mini", "claude-sonnet-4", "llama-3.3-70b"][pick(5, 3) as usize]),
+        string(
+            "url.full",
+            [
+                "https://api-0.internal.example/v1/chat/completions?stream=true&tier=standard",
+                "https://api-1.internal.example/v1/rank?documents=40&language=en&tier=standard",
+            ][pick(4, 2) as usize],
+        ),
+        string(
+            "gen_ai.request.model",
+            ["gpt-4o-mini-2024-07-18", "claude-sonnet-4-20250514", "llama-3.3-70b-instruct"][pick(5, 3) as usize],
+        ),
         int("gen_ai.usage.input_tokens", 200 + pick(6, 2000) as i64),
         double("score.relevance", pick(7, 1000) as f64 / 1000.0),
         bool("cache.hit", pick(8, 4) == 0),
@@ -114,7 +123,7 @@ fn span(variant: u64, size: Size, has_parent: bool) -> Span {
             string("db.query.text", "SELECT id, amount, currency, state FROM payments WHERE order_id = $1 AND state <> $2"),
             int("db.response.returned_rows", pick(10, 500) as i64),
             string("user_agent.original", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"),
-            string("url.full", "https://api-0.internal.example/v1/chat/completions?stream=true&tier=standard"),
+            string("server.address", "api-0.internal.example"),
             strings("feature.flags", &["new-ranker", "cached-embeddings", "strict-json"]),
         ]),
         Size::Llm => attributes.extend([

@@ -19,22 +19,19 @@ const SERVER_ONLY: [&str; 7] = ["arrow", "parquet", "datafusion", "deltalake-cor
 #[test]
 fn crates_for_clients_build_with_the_rust_they_state() {
     let metadata = metadata();
-    let packages = packages(&metadata);
+    let versions: HashMap<String, (u64, u64)> = list(&metadata, "packages")
+        .iter()
+        .filter_map(|package| Some((format!("{} v{}", text(package, "name"), text(package, "version")), rust_version(package)?)))
+        .collect();
     let mut found = Vec::new();
-    for name in CLIENT_CRATES {
-        let stated = rust_version(packages.values().find(|package| package["name"] == name).expect("it is a member"));
-        if stated != Some(CLIENT_RUST_VERSION) {
-            found.push(format!("{name} states {stated:?}"));
+    for package in members(&metadata).into_iter().filter(|package| CLIENT_CRATES.contains(&text(package, "name"))) {
+        let name = text(package, "name");
+        if rust_version(package) != Some(CLIENT_RUST_VERSION) {
+            found.push(format!("{name} states {:?}", rust_version(package)));
         }
-        for id in dependencies_of(&metadata, &packages, name) {
-            let package = packages[id.as_str()];
-            if rust_version(package).is_some_and(|version| version > CLIENT_RUST_VERSION) {
-                found.push(format!(
-                    "{name} needs {} {}, which needs Rust {}",
-                    text(package, "name"),
-                    text(package, "version"),
-                    text(package, "rust_version")
-                ));
+        for dependency in dependencies_of(name) {
+            if let Some(version) = versions.get(&dependency).filter(|version| **version > CLIENT_RUST_VERSION) {
+                found.push(format!("{name} needs {dependency}, which needs Rust {version:?}"));
             }
         }
     }
@@ -43,13 +40,10 @@ fn crates_for_clients_build_with_the_rust_they_state() {
 
 #[test]
 fn clients_compile_nothing_of_the_server() {
-    let metadata = metadata();
-    let packages = packages(&metadata);
     let mut found = Vec::new();
     for name in CLIENT_CRATES {
-        for id in dependencies_of(&metadata, &packages, name) {
-            let dependency = text(packages[id.as_str()], "name");
-            if SERVER_ONLY.contains(&dependency) {
+        for dependency in dependencies_of(name) {
+            if SERVER_ONLY.contains(&dependency.split(' ').next().expect("a line has a name")) {
                 found.push(format!("{name} depends on {dependency}"));
             }
         }
@@ -60,12 +54,7 @@ fn clients_compile_nothing_of_the_server() {
 /// Otherwise `make test` compiles DataFusion twice.
 #[test]
 fn programs_and_tests_are_built_with_the_same_features() {
-    let features = |edges: &str| -> HashSet<String> {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let arguments = ["tree", "--locked", "--workspace", "--edges", edges, "--prefix", "none", "--format", "{p} [{f}]"];
-        let tree = output(Command::new(cargo).args(arguments).current_dir(root()));
-        tree.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
-    };
+    let features = |edges: &str| tree(&["--workspace", "--edges", edges, "--format", "{p} [{f}]"]);
     let with_tests = features("normal,build,dev");
     let mut found: Vec<String> = features("normal,build").into_iter().filter(|line| !with_tests.contains(line)).collect();
     found.sort();
@@ -96,9 +85,7 @@ fn crates_say_what_they_are() {
 fn metadata() -> Value {
     let host = output(Command::new(std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned())).arg("-vV"));
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let json =
-        output(Command::new(cargo).args(["metadata", "--format-version=1", "--locked", "--filter-platform", host]).current_dir(root()));
+    let json = output(cargo().args(["metadata", "--format-version=1", "--locked", "--filter-platform", host]));
     serde_json::from_str(&json).expect("cargo metadata prints JSON")
 }
 
@@ -108,31 +95,30 @@ fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("the toolchain prints text")
 }
 
-fn packages(metadata: &Value) -> HashMap<&str, &Value> {
-    list(metadata, "packages").iter().map(|package| (text(package, "id"), package)).collect()
-}
-
 fn members(metadata: &Value) -> Vec<&Value> {
     let ids: HashSet<&str> = list(metadata, "workspace_members").iter().filter_map(Value::as_str).collect();
     list(metadata, "packages").iter().filter(|package| ids.contains(text(package, "id"))).collect()
 }
 
-/// The ids of everything `name` needs to build and run, tests and optional parts that nobody switches on aside.
-fn dependencies_of(metadata: &Value, packages: &HashMap<&str, &Value>, name: &str) -> HashSet<String> {
-    let nodes: HashMap<&str, &Value> = list(&metadata["resolve"], "nodes").iter().map(|node| (text(node, "id"), node)).collect();
-    let start = packages.iter().find(|(_, package)| package["name"] == name).map(|(id, _)| *id).expect("it is a member");
-    let mut reached = HashSet::new();
-    let mut waiting = vec![start];
-    while let Some(id) = waiting.pop() {
-        for dependency in list(nodes[id], "deps") {
-            let built = list(dependency, "dep_kinds").iter().any(|kind| kind["kind"] != "dev");
-            let target = text(dependency, "pkg");
-            if built && reached.insert(target.to_owned()) {
-                waiting.push(target);
-            }
-        }
-    }
-    reached
+/// `name v1.2.3` of everything that is compiled when `name` alone is built with what a client needs of it.
+fn dependencies_of(name: &str) -> HashSet<String> {
+    let features: &[&str] = if name == "scouter-tonic" { &["--features", "client"] } else { &[] };
+    let arguments = [&["--package", name, "--edges", "normal,build", "--format", "{p}"], features].concat();
+    // A line may go on: the path of a member, a mark for a procedural macro.
+    tree(&arguments).iter().map(|line| line.split(' ').take(2).collect::<Vec<&str>>().join(" ")).collect()
+}
+
+/// The lines of `cargo tree`, each once.
+fn tree(arguments: &[&str]) -> HashSet<String> {
+    let tree = output(cargo().args(["tree", "--locked", "--prefix", "none"]).args(arguments));
+    tree.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    // The question is what a user's cargo does.
+    command.env_remove("CARGO_RESOLVER_FEATURE_UNIFICATION").current_dir(root());
+    command
 }
 
 fn rust_version(package: &Value) -> Option<(u64, u64)> {
