@@ -1,1 +1,26 @@
-//! scouter-python
+//! The extension module `scouter._scouter`. Nothing here but registration; each topic has its file.
+//!
+//! Invariants: no wait happens with the interpreter's lock held, no Rust lock is held while Python code runs, and delivery
+//! never takes the interpreter's lock.
+
+mod config;
+mod envelope;
+mod error;
+mod exporter;
+mod processor;
+mod report;
+mod span;
+mod value;
+mod wait;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _scouter(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<config::GrpcConfig>()?;
+    module.add_class::<config::TransportType>()?;
+    module.add_class::<processor::SpanProcessor>()?;
+    module.add_class::<exporter::SpanExporter>()?;
+    module.add_function(wrap_pyfunction!(exporter::encode_spans, module)?)
+}

@@ -1,0 +1,185 @@
+"""The Rust half of the package. Import from `scouter`, `scouter.tracing` and `scouter.transport` instead."""
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from typing import ClassVar, Literal, TypedDict, final
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span
+
+__version__: str
+
+class _ShutdownReport(TypedDict):
+    delivered: int
+    undelivered: int
+    last_error: str | None
+
+@final
+class TransportType:
+    """The kinds of transport a configuration can stand for."""
+
+    Grpc: ClassVar[TransportType]
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ge__(self, value: object, /) -> bool: ...
+    def __gt__(self, value: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+    def __le__(self, value: object, /) -> bool: ...
+    def __lt__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+
+class GrpcConfig:
+    """Where Scouter's gRPC server is and who calls it.
+
+    What is omitted comes from the environment, then from the defaults.
+
+    Args:
+        server_uri: ``http://host:port`` or ``https://host:port``. ``SCOUTER_GRPC_URI``, else ``http://localhost:50051``.
+        username: ``SCOUTER_USERNAME``, else ``guest``.
+        password: ``SCOUTER_PASSWORD``, else ``guest``. Never shown.
+        timeout_secs: One deadline for connect, login and all attempts of a request. 10 by default.
+        connect_timeout_secs: The longest a connection may take to come up.
+        keep_alive_interval_secs: Interval of pings on the connection. None by default.
+        keep_alive_timeout_secs: How long the answer to a ping may take.
+        keep_alive_while_idle: Whether to ping while nothing is sent.
+        insecure: Whether credentials may cross plaintext to another host. ``SCOUTER_GRPC_INSECURE``, else False.
+        ca_file: PEM file of certificate authorities to trust beside the system's. ``SCOUTER_GRPC_CA_FILE``.
+        compression: ``"none"``, ``"gzip"`` or ``"zstd"``. None by default.
+        headers: Metadata for gateways on the way.
+
+    Raises:
+        ConfigError: A `ValueError` that names every fault.
+    """
+
+    def __new__(
+        cls,
+        server_uri: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        timeout_secs: float | None = None,
+        connect_timeout_secs: float | None = None,
+        keep_alive_interval_secs: float | None = None,
+        keep_alive_timeout_secs: float | None = None,
+        keep_alive_while_idle: bool | None = None,
+        *,
+        insecure: bool | None = None,
+        ca_file: str | PathLike[str] | None = None,
+        compression: Literal["none", "gzip", "zstd"] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> GrpcConfig: ...
+    @property
+    def server_uri(self) -> str:
+        """Address of the server."""
+    @server_uri.setter
+    def server_uri(self, value: str) -> None: ...
+    @property
+    def username(self) -> str:
+        """Who logs in."""
+    @username.setter
+    def username(self, value: str) -> None: ...
+    password: str
+    """What they log in with. Can be set, not read."""
+    @property
+    def timeout_secs(self) -> float:
+        """Deadline of a request, in seconds."""
+    @property
+    def connect_timeout_secs(self) -> float | None:
+        """The longest a connection may take to come up, in seconds."""
+    @property
+    def keep_alive_interval_secs(self) -> float | None:
+        """Interval of pings, in seconds."""
+    @property
+    def keep_alive_timeout_secs(self) -> float | None:
+        """How long the answer to a ping may take, in seconds."""
+    @property
+    def keep_alive_while_idle(self) -> bool:
+        """Whether pings are sent while nothing else is."""
+    @property
+    def insecure(self) -> bool:
+        """Whether credentials may cross plaintext to another host."""
+    @property
+    def ca_file(self) -> str | None:
+        """PEM file of certificate authorities."""
+    @property
+    def compression(self) -> Literal["none", "gzip", "zstd"]:
+        """How requests are compressed."""
+    @property
+    def transport_type(self) -> TransportType:
+        """`TransportType.Grpc`."""
+
+class SpanProcessor:
+    """The Rust half of `scouter.tracing.GrpcSpanProcessor`."""
+
+    def __new__(
+        cls,
+        transport_config: GrpcConfig | None = None,
+        *,
+        max_queue_size: int | None = None,
+        scheduled_delay_ms: int | None = None,
+        max_export_batch_size: int | None = None,
+        max_queue_bytes: int | None = None,
+        default_entity_key: str | None = None,
+    ) -> SpanProcessor: ...
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Does nothing: a span is of interest when it ends."""
+    def on_end(self, span: ReadableSpan) -> None:
+        """Encodes and queues an ended span. Never raises and never waits."""
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Waits until every span that ended before is stored by the server.
+
+        Args:
+            timeout_millis: The longest it waits.
+
+        Returns:
+            False when time ran out, or a span was lost meanwhile.
+        """
+    def shutdown(self) -> None:
+        """Delivers what is queued within five seconds and stops."""
+    def shutdown_within(self, timeout_secs: float) -> _ShutdownReport:
+        """Delivers what is queued and stops. Spans that end later are dropped and counted.
+
+        Args:
+            timeout_secs: The longest it waits.
+
+        Returns:
+            ``delivered``, ``undelivered`` and ``last_error``, over the life of the processor.
+        """
+    @property
+    def is_shut_down(self) -> bool:
+        """Whether it was shut down."""
+    def stats(self) -> dict[str, int | str | None]:
+        """What became of the spans, by name."""
+    def _after_fork_in_child(self) -> None: ...
+
+class SpanExporter:
+    """The Rust half of `scouter.tracing.GrpcSpanExporter`."""
+
+    def __new__(cls, transport_config: GrpcConfig | None = None) -> SpanExporter: ...
+    def send(self, spans: Iterable[ReadableSpan]) -> None:
+        """Encodes spans, sends them and waits for the server to have stored them.
+
+        Args:
+            spans: Ended spans.
+
+        Raises:
+            ExportError: If not every one is stored; by kind, see `scouter.errors`.
+        """
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Waits for exports that run on other threads."""
+    def shutdown(self, timeout_millis: float = 5000.0) -> None:
+        """Closes the connection, waiting for running exports."""
+    def stats(self) -> dict[str, int | str | None]:
+        """What became of the spans, by name."""
+    def _after_fork_in_child(self) -> None: ...
+
+def encode_spans(spans: Iterable[ReadableSpan]) -> bytes:
+    """Encodes spans as they travel.
+
+    The protobuf bytes of one Scouter `InsertMessageRequest`, whose field 2 holds OTLP's `ResourceSpans`.
+
+    Args:
+        spans: Ended spans.
+
+    Returns:
+        The request's bytes; empty without spans.
+    """

@@ -1,0 +1,492 @@
+"""`init_tracer` and what belongs to it: flush, shutdown, statistics, the end of the process."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from opentelemetry import trace
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.environment_variables import OTEL_SERVICE_NAME
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_ON,
+    ParentBased,
+    Sampler,
+    TraceIdRatioBased,
+    _get_from_env_or_default,
+)
+from opentelemetry.util.types import AnyValue, Attributes
+
+from scouter._scouter import GrpcConfig, __version__
+from scouter.errors import ConfigError
+from scouter.tracing._attributes import flatten_attributes
+from scouter.tracing._batch import BatchConfig
+from scouter.tracing._fork import at_child_exit, renew_in_child
+from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanProcessor
+from scouter.tracing._provider import ProcessorSlot, ScouterTracerProvider
+
+__all__ = ["ShutdownReport", "flush_tracer", "get_tracer", "init_tracer", "shutdown_tracer", "stats"]
+
+_logger = logging.getLogger("scouter")
+
+DEFAULT_SERVICE_NAME = "scouter_service"
+DEFAULT_SCOPE = f"scouter.tracer.{__version__}"
+
+EXIT_TIMEOUT_SECS = 5.0
+"""How long the end of the process waits for spans to be delivered."""
+
+GlobalProvider = Literal["set", "attach", "none"]
+
+
+@dataclass(frozen=True)
+class ShutdownReport:
+    """What became of the spans when the tracer was shut down.
+
+    Args:
+        delivered: Spans stored by the server since `init_tracer`.
+        undelivered: Spans that ended and are not known to be stored: dropped, refused, failed or still on their way.
+        complete: Whether everything stopped in time.
+    """
+
+    delivered: int
+    undelivered: int
+    complete: bool
+
+
+@dataclass
+class _Installation:
+    """A provider that one pipeline of ours feeds from."""
+
+    mode: GlobalProvider
+    provider: sdk.TracerProvider
+    slot: ProcessorSlot
+
+    @property
+    def native(self) -> GrpcSpanProcessor | None:
+        for processor in self.slot.ours:
+            if isinstance(processor, GrpcSpanProcessor):
+                return processor
+        return None
+
+
+class _Installations:
+    """Every provider of this process that `init_tracer` feeds from; the last one is the current one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._all: list[_Installation] = []
+        self._exit_arranged = False
+        renew_in_child(self)
+
+    def all(self) -> list[_Installation]:
+        with self.lock:
+            return list(self._all)
+
+    def find(self, provider: object) -> _Installation | None:
+        return next((i for i in self._all if i.provider is provider), None)
+
+    def make_current(self, installation: _Installation) -> None:
+        self._all = [i for i in self._all if i is not installation] + [installation]
+
+    def current(self) -> _Installation | None:
+        with self.lock:
+            return self._all[-1] if self._all else None
+
+    def forget_private(self) -> None:
+        with self.lock:
+            self._all = [i for i in self._all if i.mode != "none"]
+
+    def arrange_exit(self) -> None:
+        if not self._exit_arranged:
+            self._exit_arranged = True
+            atexit.register(_at_exit)
+        at_child_exit(_at_exit)
+
+    def _after_fork_in_child(self) -> None:
+        self.lock = threading.Lock()
+
+
+_installations = _Installations()
+
+
+def init_tracer(
+    service_name: str | None = None,
+    scope: str = DEFAULT_SCOPE,
+    transport_config: GrpcConfig | None = None,
+    exporter: SpanExporter | None = None,
+    batch_config: BatchConfig | None = None,
+    sample_ratio: float | None = None,
+    scouter_queue: None = None,
+    schema_url: str | None = None,
+    scope_attributes: Attributes = None,
+    default_attributes: object = None,
+    default_entity_uid: str | None = None,
+    *,
+    resource: Resource | Mapping[str, AnyValue] | None = None,
+    sampler: Sampler | None = None,
+    span_processors: Sequence[sdk.SpanProcessor] = (),
+    global_provider: GlobalProvider = "set",
+) -> trace.Tracer:
+    """Traces this process: spans of OpenTelemetry go to a Scouter server from now on.
+
+    The provider becomes OpenTelemetry's global one, so `trace.get_current_span` sees the spans and every published
+    instrumentation feeds them. Calling it again reconfigures: transport, resource, sampler and defaults are exchanged
+    under all tracers handed out before, and what was queued is delivered to the former server first.
+
+    Neither a network nor a server is needed; no thread starts before the first span ends. After this function has
+    returned nothing is raised into the program: trouble is logged to the logger ``scouter`` and counted in `stats`.
+
+    Args:
+        service_name: ``service.name`` of the resource, and scope name of the returned tracer. If omitted,
+            ``OTEL_SERVICE_NAME``, then ``OTEL_RESOURCE_ATTRIBUTES``, then ``"scouter_service"``.
+        scope: Resource attribute ``scouter.scope``.
+        transport_config: Server and credentials. From the environment if omitted, see `GrpcConfig`.
+        exporter: A second destination, any exporter of OpenTelemetry's SDK. It has a queue and a thread of its own.
+        batch_config: Size and pace of the queue.
+        sample_ratio: Share of root spans to record, 0 to 1; children follow their parents. If omitted,
+            ``OTEL_TRACES_SAMPLER`` decides, then every trace is recorded.
+        scouter_queue: Reserved for the queue of monitoring records. Must be None.
+        schema_url: Schema of the returned tracer's scope.
+        scope_attributes: Attributes of the returned tracer's scope.
+        default_attributes: Set on every span that does not have them. A mapping, a pydantic model, or a list of
+            them; nested mappings become dotted keys.
+        default_entity_uid: Set as ``scouter.entity.<uid>`` on every span that names no entity itself, and where
+            baggage names none.
+        resource: More attributes of the resource, or a whole one. `service_name` wins over it, it wins over the
+            environment.
+        sampler: A sampler of OpenTelemetry's SDK, in place of `sample_ratio`.
+        span_processors: Further processors for this configuration.
+        global_provider: ``"set"`` makes the provider the global one. ``"attach"`` adds Scouter to an SDK provider
+            that is global already; resource and sampler are that provider's. ``"none"`` makes a private provider
+            each time, which only the returned tracer uses.
+
+    Returns:
+        A tracer of the provider.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+        TypeError: If an argument is of the wrong kind, as an exporter that is none.
+    """
+    _check_kinds(transport_config, exporter, batch_config, scouter_queue, sampler, span_processors)
+    if global_provider not in ("set", "attach", "none"):
+        raise ConfigError(f'global_provider must be "set", "attach" or "none", not {global_provider!r}')
+    if global_provider == "attach":
+        ignored = {
+            "service_name": service_name,
+            "sample_ratio": sample_ratio,
+            "sampler": sampler,
+            "resource": resource,
+        }
+        given = [name for name, value in ignored.items() if value is not None]
+        if given:
+            raise ConfigError(f'with global_provider="attach" the existing provider decides: leave out {", ".join(given)}')
+
+    defaults = flatten_attributes("default_attributes", default_attributes)
+    if default_entity_uid is not None and (not isinstance(default_entity_uid, str) or not default_entity_uid):
+        raise ConfigError(f"default_entity_uid must be a non-empty string, not {default_entity_uid!r}")
+    chosen_sampler = _sampler(sample_ratio, sampler)
+    built_resource = _resource(service_name, scope, resource)
+    batch = batch_config or BatchConfig()
+
+    native = GrpcSpanProcessor(
+        transport_config,
+        max_queue_size=batch.max_queue_size,
+        scheduled_delay_ms=batch.scheduled_delay_ms,
+        max_export_batch_size=batch.max_export_batch_size,
+        max_queue_bytes=batch.max_queue_bytes,
+        default_entity_key=None if default_entity_uid is None else f"{ENTITY_KEY}.{default_entity_uid}",
+    )
+    renew_in_child(native)
+    processors: list[sdk.SpanProcessor] = []
+    if defaults or default_entity_uid is not None:
+        processors.append(DefaultsProcessor(defaults, default_entity_uid))
+    processors.append(native)
+    if exporter is not None:
+        processors.append(_second_destination(exporter, batch))
+    processors.extend(span_processors)
+
+    with _installations.lock:
+        installation = _install(global_provider, built_resource, chosen_sampler)
+        former = installation.slot.exchange(processors)
+        _installations.make_current(installation)
+        _installations.arrange_exit()
+    if former:
+        _shut_down_processors(former, EXIT_TIMEOUT_SECS)
+
+    name = str(installation.provider.resource.attributes.get(SERVICE_NAME) or DEFAULT_SERVICE_NAME)
+    return installation.provider.get_tracer(name, DEFAULT_SCOPE, schema_url, scope_attributes)
+
+
+def get_tracer(name: str, version: str | None = None, schema_url: str | None = None, attributes: Attributes = None) -> trace.Tracer:
+    """Returns a tracer of the provider that `init_tracer` made last.
+
+    Args:
+        name: Name of the instrumentation scope.
+        version: Version of that scope.
+        schema_url: Schema of what the scope emits.
+        attributes: Attributes of the scope.
+
+    Returns:
+        The tracer. Before `init_tracer` it is one of OpenTelemetry's global provider, and begins to record when
+        `init_tracer` is called.
+    """
+    current = _installations.current()
+    provider = trace.get_tracer_provider() if current is None else current.provider
+    return provider.get_tracer(name, version, schema_url, attributes)
+
+
+def flush_tracer(timeout: float = 5.0) -> bool:
+    """Waits until every span that ended before this call is delivered. Other threads go on running.
+
+    Args:
+        timeout: The longest it waits, in seconds.
+
+    Returns:
+        True when the servers have stored every one of them. False when time ran out, or some were refused.
+    """
+    deadline = time.monotonic() + timeout
+    delivered = True
+    for installation in _installations.all():
+        delivered &= _flush_processors(installation.slot.ours, deadline)
+    return delivered
+
+
+def shutdown_tracer(timeout: float = 5.0) -> ShutdownReport:
+    """Delivers what is queued and stops. Spans that end later are dropped and counted. Never raises.
+
+    It may be called again, and `init_tracer` may be called after it.
+
+    Args:
+        timeout: The longest it waits, in seconds.
+
+    Returns:
+        What became of the spans. When some were not delivered, a warning says so as well.
+    """
+    deadline = time.monotonic() + timeout
+    delivered = undelivered = 0
+    complete = True
+    for installation in _installations.all():
+        report = _shut_down_processors(installation.slot.ours, max(0.0, deadline - time.monotonic()))
+        delivered += report.delivered
+        undelivered += report.undelivered
+        complete &= report.complete
+    _installations.forget_private()
+    return ShutdownReport(delivered, undelivered, complete)
+
+
+def stats() -> dict[str, int | str | None]:
+    """Returns what became of the spans since `init_tracer`, summed over its providers.
+
+    Returns:
+        Counts by name; ``last_error`` holds the last words of a server or of the network.
+    """
+    total: dict[str, Any] = {}
+    for installation in _installations.all():
+        native = installation.native
+        if native is None:
+            continue
+        for key, value in native.stats().items():
+            if isinstance(value, int) and isinstance(total.get(key, 0), int):
+                total[key] = total.get(key, 0) + value
+            elif value is not None or key not in total:
+                total[key] = value
+    return total
+
+
+def _check_kinds(
+    transport_config: object,
+    exporter: object,
+    batch_config: object,
+    scouter_queue: object,
+    sampler: object,
+    span_processors: Sequence[object],
+) -> None:
+    if transport_config is not None and not isinstance(transport_config, GrpcConfig):
+        raise TypeError(f"transport_config must be a scouter.transport.GrpcConfig, not {_kind(transport_config)}")
+    if exporter is not None and not isinstance(exporter, SpanExporter):
+        raise TypeError(f"exporter must be an opentelemetry.sdk.trace.export.SpanExporter, not {_kind(exporter)}")
+    if batch_config is not None and not isinstance(batch_config, BatchConfig):
+        raise TypeError(f"batch_config must be a scouter.tracing.BatchConfig, not {_kind(batch_config)}")
+    if scouter_queue is not None:
+        raise TypeError(f"scouter_queue must be None: there is no queue of monitoring records yet, not {_kind(scouter_queue)}")
+    if sampler is not None and not isinstance(sampler, Sampler):
+        raise TypeError(f"sampler must be an opentelemetry.sdk.trace.sampling.Sampler, not {_kind(sampler)}")
+    for processor in span_processors:
+        if not isinstance(processor, sdk.SpanProcessor):
+            raise TypeError(f"span_processors must be opentelemetry.sdk.trace.SpanProcessor, not {_kind(processor)}")
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _sampler(ratio: float | None, sampler: Sampler | None) -> Sampler:
+    if sampler is not None:
+        if ratio is not None:
+            raise ConfigError("give sample_ratio or sampler, not both")
+        return sampler
+    if ratio is None:
+        return _get_from_env_or_default()
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or math.isnan(ratio) or not 0 <= ratio <= 1:
+        raise ConfigError(f"sample_ratio must be a number from 0 to 1, not {ratio!r}")
+    return ParentBased(ALWAYS_ON if ratio == 1 else TraceIdRatioBased(ratio))
+
+
+def _resource(service_name: str | None, scope: str, resource: Resource | Mapping[str, AnyValue] | None) -> Resource:
+    if service_name is not None and (not isinstance(service_name, str) or not service_name):
+        raise ConfigError(f"service_name must be a non-empty string, not {service_name!r}")
+    if resource is not None and not isinstance(resource, (Resource, Mapping)):
+        raise TypeError(f"resource must be a Resource or a mapping, not {_kind(resource)}")
+    base = Resource.create({"scouter.scope": scope})
+    environment = OTELResourceDetector().detect().attributes
+    if not environment.get(SERVICE_NAME) and not os.environ.get(OTEL_SERVICE_NAME):
+        base = base.merge(Resource({SERVICE_NAME: DEFAULT_SERVICE_NAME}))
+    if isinstance(resource, Resource):
+        # A resource that was made without a name carries the SDK's placeholder, which names nobody.
+        attributes = dict(resource.attributes)
+        if str(attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
+            del attributes[SERVICE_NAME]
+        base = base.merge(Resource(attributes, resource.schema_url))
+    elif resource is not None:
+        base = base.merge(Resource(flatten_attributes("resource", resource)))
+    if service_name is not None:
+        base = base.merge(Resource({SERVICE_NAME: service_name}))
+    return base
+
+
+def _second_destination(exporter: SpanExporter, batch: BatchConfig) -> sdk.SpanProcessor:
+    # What is None here is the SDK's business: the same variables, its own defaults.
+    size, delay, count = batch.max_queue_size, batch.scheduled_delay_ms, batch.max_export_batch_size
+    if size is not None and count is None:
+        count = min(size, 512)
+    return BatchSpanProcessor(exporter, max_queue_size=size, schedule_delay_millis=delay, max_export_batch_size=count)
+
+
+def _install(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> _Installation:
+    """Finds or makes the provider. Called with the lock of `_installations` held."""
+    if mode == "none":
+        return _new_installation("none", resource, sampler)
+    current = trace.get_tracer_provider()
+    if mode == "attach":
+        return _attach(current)
+    if isinstance(current, ScouterTracerProvider):
+        found = _installations.find(current)
+        if found is not None:
+            current.reconfigure(resource=resource, sampler=sampler)
+            return found
+    installation = _new_installation("set", resource, sampler)
+    if isinstance(current, trace.ProxyTracerProvider):
+        trace.set_tracer_provider(installation.provider)
+    if trace.get_tracer_provider() is not installation.provider:
+        raise ConfigError(
+            f"OpenTelemetry's global provider is already a {_kind(trace.get_tracer_provider())} and can be set once only: "
+            'call init_tracer before whatever sets it, or pass global_provider="attach" to feed Scouter from it, '
+            'or global_provider="none" for a tracer of its own'
+        )
+    return installation
+
+
+def _new_installation(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> _Installation:
+    provider = ScouterTracerProvider(resource=resource, sampler=sampler)
+    renew_in_child(provider)
+    return _Installation(mode, provider, provider.processors)
+
+
+def _attach(provider: object) -> _Installation:
+    if not isinstance(provider, sdk.TracerProvider):
+        raise ConfigError(
+            'global_provider="attach" needs an opentelemetry.sdk.trace.TracerProvider to be the global provider already, '
+            f'but it is {_kind(provider)}: set one first, or use global_provider="set"'
+        )
+    found = _installations.find(provider)
+    if found is not None:
+        return found
+    slot = ProcessorSlot()
+    provider.add_span_processor(slot)
+    return _Installation("attach", provider, slot)
+
+
+def _flush_processors(processors: Sequence[sdk.SpanProcessor], deadline: float) -> bool:
+    ours = [p for p in processors if isinstance(p, GrpcSpanProcessor)]
+    others = [p for p in processors if not isinstance(p, (GrpcSpanProcessor, DefaultsProcessor))]
+
+    # The SDK's own processors may ignore their timeout; they must not make this wait.
+    def flush_others() -> bool:
+        return all([p.force_flush(_millis_left(deadline)) is not False for p in others])
+
+    pending = _start(flush_others) if others else None
+    flushed = all([p.force_flush(_millis_left(deadline)) for p in ours])
+    return flushed and (pending is None or pending(deadline) is True)
+
+
+def _shut_down_processors(processors: Sequence[sdk.SpanProcessor], timeout: float) -> ShutdownReport:
+    deadline = time.monotonic() + timeout
+    others = [p for p in processors if not isinstance(p, (GrpcSpanProcessor, DefaultsProcessor))]
+
+    def shut_down_others() -> bool:
+        for processor in others:
+            processor.shutdown()
+        return True
+
+    pending = _start(shut_down_others) if others else None
+    delivered = undelivered = 0
+    complete = True
+    for processor in processors:
+        if not isinstance(processor, GrpcSpanProcessor):
+            continue
+        first = not processor.is_shut_down
+        report = processor.shutdown_within(max(0.0, deadline - time.monotonic()))
+        delivered += report["delivered"]
+        undelivered += report["undelivered"]
+        if first and report["undelivered"]:
+            reason = report["last_error"]
+            _logger.warning("%d spans were not delivered%s", report["undelivered"], f"; last error: {reason}" if reason else "")
+    if pending is not None and pending(deadline) is not True:
+        complete = False
+        _logger.warning("a second exporter did not shut down in time")
+    return ShutdownReport(delivered, undelivered, complete)
+
+
+def _millis_left(deadline: float) -> int:
+    return max(0, int((deadline - time.monotonic()) * 1000))
+
+
+def _start(function: Callable[[], bool]) -> Callable[[float], bool | None]:
+    """Runs `function` on a daemon thread; the returned function waits for it, and answers None when time ran out."""
+    result: list[bool] = []
+
+    def run() -> None:
+        try:
+            result.append(function())
+        except Exception:
+            _logger.warning("a span processor failed", exc_info=True)
+            result.append(False)
+
+    thread = threading.Thread(target=run, name="scouter-second-destination", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        # The interpreter is ending and starts no thread any more.
+        run()
+        return lambda _deadline: result[0]
+
+    def wait(deadline: float) -> bool | None:
+        thread.join(max(0.0, deadline - time.monotonic()))
+        return result[0] if result else None
+
+    return wait
+
+
+def _at_exit() -> None:
+    with contextlib.suppress(Exception):
+        shutdown_tracer(EXIT_TIMEOUT_SECS)

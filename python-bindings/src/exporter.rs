@@ -1,0 +1,118 @@
+//! The Rust half of the span exporter: a batch in, its outcome out.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use bumpalo::Bump;
+use pyo3::{
+    exceptions::PyRuntimeError,
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+use scouter_exporter::{Pipeline, QueueConfig, encode::EncodedBatch};
+
+use crate::{
+    config::GrpcConfig,
+    envelope::Envelopes,
+    error::{Faults, export_error},
+    report,
+    span::SpanView,
+    wait,
+};
+
+/// The Rust half of `scouter.tracing.GrpcSpanExporter`.
+#[pyclass(module = "scouter._scouter", subclass, frozen)]
+pub(crate) struct SpanExporter {
+    pipeline: Pipeline,
+    envelopes: Envelopes,
+    is_shut_down: AtomicBool,
+}
+
+#[pymethods]
+impl SpanExporter {
+    #[new]
+    #[pyo3(signature = (transport_config=None))]
+    fn new(transport_config: Option<PyRef<'_, GrpcConfig>>) -> PyResult<Self> {
+        let config = GrpcConfig::or_from_env(transport_config)?;
+        let pipeline = Pipeline::new(config, QueueConfig::default()).or_else(|error| {
+            let mut faults = Faults::default();
+            faults.extend(error.faults);
+            faults.check("GrpcConfig").and(Err(PyRuntimeError::new_err("a configuration error without a fault")))
+        })?;
+        Ok(Self { pipeline, envelopes: Envelopes::default(), is_shut_down: AtomicBool::new(false) })
+    }
+
+    /// Encodes spans, sends them and waits for the server to have stored them.
+    ///
+    /// Args:
+    ///     spans: Ended spans.
+    ///
+    /// Raises:
+    ///     ExportError: If not every one is stored; by kind, see `scouter.errors`.
+    fn send(&self, py: Python<'_>, spans: &Bound<'_, PyAny>) -> PyResult<()> {
+        let batch = encode(&self.envelopes, spans)?;
+        wait::block_on(py, self.pipeline.send(batch))?.map_err(|error| export_error(&error))
+    }
+
+    /// Waits for exports that run on other threads.
+    #[pyo3(signature = (timeout_millis=30000))]
+    fn force_flush(&self, py: Python<'_>, timeout_millis: i64) -> PyResult<bool> {
+        if self.is_shut_down.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        let timeout = Duration::from_millis(u64::try_from(timeout_millis).unwrap_or(0));
+        let pipeline = self.pipeline.clone();
+        wait::run(py, move || pipeline.flush(timeout).is_ok())
+    }
+
+    /// Closes the connection, waiting for running exports.
+    #[pyo3(signature = (timeout_millis=5000.0))]
+    fn shutdown(&self, py: Python<'_>, timeout_millis: f64) -> PyResult<()> {
+        self.is_shut_down.store(true, Ordering::Release);
+        let timeout = Duration::try_from_secs_f64(timeout_millis / 1000.0).unwrap_or_default();
+        let pipeline = self.pipeline.clone();
+        wait::run(py, move || pipeline.shutdown(timeout)).map(drop)
+    }
+
+    /// What became of the spans, by name.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        report::stats(py, &self.pipeline.stats(), 0)
+    }
+
+    fn _after_fork_in_child(&self) {
+        self.pipeline.after_fork_in_child();
+    }
+}
+
+/// Encodes spans as they travel: the protobuf bytes of one Scouter `InsertMessageRequest`, whose field 2 holds OTLP's
+/// `ResourceSpans`.
+///
+/// Args:
+///     spans: Ended spans.
+///
+/// Returns:
+///     The request's bytes; empty without spans.
+#[pyfunction]
+pub(crate) fn encode_spans<'py>(py: Python<'py>, spans: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let batch = encode(&Envelopes::default(), spans)?;
+    let (requests, _) = batch.requests(usize::MAX);
+    Ok(PyBytes::new(py, requests.first().map_or(&[], |request| &request.body)))
+}
+
+fn encode(envelopes: &Envelopes, spans: &Bound<'_, PyAny>) -> PyResult<EncodedBatch> {
+    let mut batch = EncodedBatch::default();
+    let mut bytes = Vec::new();
+    let mut arena = Bump::new();
+    for span in spans.try_iter()? {
+        let span = span?;
+        let view = SpanView::new(&span)?;
+        let envelope = envelopes.get(&view.envelope_parts()?)?;
+        view.write(None, &arena, &mut bytes)?;
+        batch.push(&envelope, &bytes);
+        bytes.clear();
+        arena.reset();
+    }
+    Ok(batch)
+}

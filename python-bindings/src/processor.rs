@@ -1,0 +1,193 @@
+//! The Rust half of the span processor: encode where the span ends, queue, and be gone.
+
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use bumpalo::Bump;
+use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
+use scouter_exporter::{Pipeline, QueueConfig};
+
+use crate::{config::GrpcConfig, envelope::Envelopes, error::Faults, report, span::SpanView, wait};
+
+/// A span waits this long for others, unless the environment or the caller says otherwise.
+const DEFAULT_SCHEDULE_DELAY: Duration = Duration::from_millis(500);
+
+/// What a thread keeps of its largest span, in bytes.
+const SCRATCH_BYTES: usize = 256 * 1024;
+
+/// Buffers of one thread, taken while a span is encoded: reading a foreign span may run Python code that ends another one.
+#[derive(Default)]
+struct Scratch {
+    bytes: Vec<u8>,
+    arena: Bump,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// The Rust half of `scouter.tracing.GrpcSpanProcessor`.
+#[pyclass(module = "scouter._scouter", subclass, frozen)]
+pub(crate) struct SpanProcessor {
+    pipeline: Pipeline,
+    envelopes: Envelopes,
+    default_entity_key: Option<String>,
+    /// Spans that could not be read. They never reach the pipeline's own account.
+    unreadable: AtomicU64,
+    is_shut_down: AtomicBool,
+}
+
+impl SpanProcessor {
+    fn push(&self, span: &Bound<'_, PyAny>) -> PyResult<()> {
+        let view = SpanView::new(span)?;
+        if !view.is_sampled()? {
+            return Ok(());
+        }
+        let envelope = self.envelopes.get(&view.envelope_parts()?)?;
+        let mut scratch = SCRATCH.take();
+        let written = view.write(self.default_entity_key.as_deref(), &scratch.arena, &mut scratch.bytes);
+        if written.is_ok() {
+            // A refusal is counted by the pipeline.
+            let _ = self.pipeline.try_push(&envelope, &scratch.bytes);
+        }
+        if scratch.bytes.capacity() <= SCRATCH_BYTES && scratch.arena.allocated_bytes() <= SCRATCH_BYTES {
+            scratch.bytes.clear();
+            scratch.arena.reset();
+            SCRATCH.set(scratch);
+        }
+        written
+    }
+
+    /// Counts a span that was lost here, and says so the first time.
+    fn note_unreadable(&self, py: Python<'_>, error: &PyErr) {
+        if self.unreadable.fetch_add(1, Ordering::Relaxed) == 0 {
+            let log = || -> PyResult<()> {
+                let keywords = PyDict::new(py);
+                keywords.set_item("exc_info", error.value(py))?;
+                let message = "a span could not be read and was dropped; the counter `dropped_unreadable` has the total";
+                py.import("logging")?.call_method1("getLogger", ("scouter",))?.call_method("warning", (message,), Some(&keywords))?;
+                Ok(())
+            };
+            // A logging handler that raises is none of the traced program's business.
+            let _ = log();
+        }
+    }
+}
+
+#[pymethods]
+impl SpanProcessor {
+    #[new]
+    #[pyo3(signature = (
+        transport_config=None, *, max_queue_size=None, scheduled_delay_ms=None, max_export_batch_size=None, max_queue_bytes=None,
+        default_entity_key=None
+    ))]
+    fn new(
+        transport_config: Option<PyRef<'_, GrpcConfig>>,
+        max_queue_size: Option<usize>,
+        scheduled_delay_ms: Option<u64>,
+        max_export_batch_size: Option<usize>,
+        max_queue_bytes: Option<usize>,
+        default_entity_key: Option<String>,
+    ) -> PyResult<Self> {
+        let config = GrpcConfig::or_from_env(transport_config)?;
+        let mut faults = Faults::default();
+        let mut queue = QueueConfig::from_env().unwrap_or_else(|error| {
+            faults.extend(error.faults);
+            QueueConfig::default()
+        });
+        if std::env::var_os("OTEL_BSP_SCHEDULE_DELAY").is_none_or(|delay| delay.is_empty()) {
+            queue.schedule_delay = DEFAULT_SCHEDULE_DELAY;
+        }
+        queue.max_spans = max_queue_size.unwrap_or(queue.max_spans);
+        queue.schedule_delay = scheduled_delay_ms.map_or(queue.schedule_delay, Duration::from_millis);
+        // A smaller queue alone is no fault: the batch follows.
+        queue.max_batch_spans = max_export_batch_size.unwrap_or_else(|| queue.max_batch_spans.min(queue.max_spans));
+        queue.max_bytes = max_queue_bytes.unwrap_or(queue.max_bytes);
+        if let Err(error) = queue.validate() {
+            faults.extend(error.faults);
+        }
+        faults.check("BatchConfig")?;
+        let pipeline = Pipeline::new(config, queue).or_else(|error| {
+            let mut faults = Faults::default();
+            faults.extend(error.faults);
+            faults.check("GrpcConfig").and(Err(PyRuntimeError::new_err("a configuration error without a fault")))
+        })?;
+        Ok(Self {
+            pipeline,
+            envelopes: Envelopes::default(),
+            default_entity_key,
+            unreadable: AtomicU64::new(0),
+            is_shut_down: AtomicBool::new(false),
+        })
+    }
+
+    /// Does nothing: a span is of interest when it ends.
+    #[pyo3(signature = (span, parent_context=None))]
+    #[expect(clippy::unused_self, unused_variables, reason = "the interface of the SDK")]
+    fn on_start(&self, span: &Bound<'_, PyAny>, parent_context: Option<&Bound<'_, PyAny>>) {}
+
+    /// Encodes and queues an ended span. Never raises and never waits.
+    fn on_end(&self, span: &Bound<'_, PyAny>) {
+        let pushed =
+            catch_unwind(AssertUnwindSafe(|| self.push(span))).unwrap_or_else(|_| Err(PyRuntimeError::new_err("the encoder panicked")));
+        if let Err(error) = pushed {
+            self.note_unreadable(span.py(), &error);
+        }
+    }
+
+    /// Waits until every span that ended before is stored by the server.
+    ///
+    /// Args:
+    ///     timeout_millis: The longest it waits.
+    ///
+    /// Returns:
+    ///     False when time ran out, or a span was lost meanwhile.
+    #[pyo3(signature = (timeout_millis=30000))]
+    fn force_flush(&self, py: Python<'_>, timeout_millis: i64) -> PyResult<bool> {
+        if self.is_shut_down.load(Ordering::Acquire) {
+            return Ok(self.pipeline.stats().spans.pending() == 0);
+        }
+        let timeout = Duration::from_millis(u64::try_from(timeout_millis).unwrap_or(0));
+        let pipeline = self.pipeline.clone();
+        wait::run(py, move || pipeline.flush(timeout).is_ok())
+    }
+
+    /// Delivers what is queued within five seconds and stops.
+    fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
+        self.shutdown_within(py, 5.0).map(drop)
+    }
+
+    /// Delivers what is queued and stops. Spans that end later are dropped and counted.
+    ///
+    /// Args:
+    ///     timeout_secs: The longest it waits.
+    ///
+    /// Returns:
+    ///     ``delivered``, ``undelivered`` and ``last_error``, over the life of the processor.
+    fn shutdown_within<'py>(&self, py: Python<'py>, timeout_secs: f64) -> PyResult<Bound<'py, PyDict>> {
+        self.is_shut_down.store(true, Ordering::Release);
+        let timeout = Duration::try_from_secs_f64(timeout_secs).unwrap_or_default();
+        let pipeline = self.pipeline.clone();
+        let report = wait::run(py, move || pipeline.shutdown(timeout))?;
+        report::shutdown(py, &report.stats, self.unreadable.load(Ordering::Relaxed))
+    }
+
+    /// Whether it was shut down.
+    #[getter]
+    fn is_shut_down(&self) -> bool {
+        self.is_shut_down.load(Ordering::Acquire)
+    }
+
+    /// What became of the spans, by name.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        report::stats(py, &self.pipeline.stats(), self.unreadable.load(Ordering::Relaxed))
+    }
+
+    fn _after_fork_in_child(&self) {
+        self.pipeline.after_fork_in_child();
+    }
+}
