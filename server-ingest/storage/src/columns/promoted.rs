@@ -76,6 +76,10 @@ const SET: [Promoted; 26] = [
     promoted("user_id", "user.id", Text, Span),
 ];
 
+/// Indexes of the columns that are taken from exception events.
+pub(super) const EXCEPTION_TYPE: usize = 11;
+pub(super) const EXCEPTION_MESSAGE: usize = 12;
+
 const NONE: u8 = u8::MAX;
 const LENGTHS: usize = 64;
 
@@ -106,4 +110,9 @@ pub(super) fn find(key: &[u8]) -> Option<usize> {
         index = NEXT[usize::from(index)];
     }
     None
+}
+
+/// The index of a key that is promoted from a resource.
+pub(super) fn find_in_resource(key: &[u8]) -> Option<usize> {
+    find(key).filter(|index| PROMOTED[*index].source == Source::SpanOrResource)
 }

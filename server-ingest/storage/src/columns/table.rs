@@ -34,17 +34,8 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 9] = [
-        Self::Spans,
-        Self::Psi,
-        Self::Spc,
-        Self::Custom,
-        Self::Eval,
-        Self::Tag,
-        Self::Observability,
-        Self::AgentTask,
-        Self::AgentWorkflow,
-    ];
+    pub const ALL: [Self; 9] =
+        [Self::Spans, Self::Psi, Self::Spc, Self::Custom, Self::Eval, Self::Tag, Self::Observability, Self::AgentTask, Self::AgentWorkflow];
 
     /// Version of the columns below and of the canonical JSON in them. Readers of stored files compare it.
     pub const FORMAT_VERSION: u32 = 1;

@@ -298,12 +298,7 @@ fn any_value<'a>(message: &'a [u8], depth: usize, whose: &'static str) -> Judged
 }
 
 fn judge_record(message: &[u8]) -> Result<(), RejectReason> {
-    let fields = |bytes| Fields::new(bytes).map_while(Result::ok);
-    let inner = fields(message).map(|field| match field.wire {
-        Wire::Bytes(bytes) => 1 + fields(bytes).take(MAX_RECORD_FIELDS).count(),
-        _ => 1,
-    });
-    if inner.scan(0, |sum, count| Some({ *sum += count; *sum })).any(|sum| sum > MAX_RECORD_FIELDS) {
+    if field_count(message) > MAX_RECORD_FIELDS {
         return Err(RejectReason::RecordTooLarge);
     }
     let record = MonitoringRecord::decode(message).map_err(|_| RejectReason::RecordUndecodable)?;
@@ -332,6 +327,21 @@ fn judge_record(message: &[u8]) -> Result<(), RejectReason> {
         }
         _ => Ok(()),
     }
+}
+
+/// The fields of a message and of the messages in it; counting may stop once there are too many.
+fn field_count(message: &[u8]) -> usize {
+    let mut count = 0;
+    for field in Fields::new(message).map_while(Result::ok) {
+        count += 1;
+        if let Wire::Bytes(bytes) = field.wire {
+            count += Fields::new(bytes).map_while(Result::ok).take(MAX_RECORD_FIELDS).count();
+        }
+        if count > MAX_RECORD_FIELDS {
+            break;
+        }
+    }
+    count
 }
 
 fn in_range(unix_nano: u64, field: &'static str) -> Result<(), RejectReason> {
