@@ -6,7 +6,7 @@
 //! | `bool`, `float`, `bytes` | bool, double (NaN and infinities included), bytes |
 //! | `int` | int; beyond 64 bits its decimal text, as OTLP has no larger integer |
 //! | `str`, enums that are strings | string; halves of surrogate pairs are joined, lone ones become U+FFFD |
-//! | sequence, mapping | array, key-value list, to the depth the server takes; deeper is no value |
+//! | sequence, mapping | array, key-value list; deeper than 30 levels no value |
 //! | anything else | its `str()`; no value where that raises |
 //!
 //! Scalars are lent as they lie in Python's memory. Nested values are copied into an arena that is reset after each span.
@@ -21,8 +21,9 @@ use pyo3::{
 };
 use scouter_exporter::encode::ValueRef;
 
-/// Levels of lists and mappings inside one attribute. Below the server's limit, which counts the attribute itself too.
-const MAX_DEPTH: usize = 60;
+/// Levels of lists and mappings inside one attribute. A level of a mapping is three protobuf messages deep, and most protobuf
+/// readers, which refuse more than 100, must be able to read what we write.
+const MAX_DEPTH: usize = 30;
 
 /// The text of a Python string, without a copy unless it holds surrogates.
 pub(crate) fn text<'a>(string: &'a Bound<'_, PyString>) -> Cow<'a, str> {

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -89,43 +90,50 @@ def server_binary() -> Path:
     return Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release" / "scouter-server"
 
 
+@contextlib.contextmanager
+def running_server() -> Iterator[Server]:
+    """A server on free ports with an empty storage."""
+    with tempfile.TemporaryDirectory(prefix="scouter-test-") as folder:
+        storage = Path(folder) / "storage"
+        log = Path(folder) / "log"
+        grpc, http, otlp_grpc = free_port(), free_port(), free_port()
+        arguments = [
+            str(server_binary()),
+            "serve",
+            f"--storage={storage}",
+            f"--grpc-addr=127.0.0.1:{grpc}",
+            f"--http-addr=127.0.0.1:{http}",
+            f"--otlp-grpc-addr=127.0.0.1:{otlp_grpc}",
+            "--otlp-http-addr=",
+        ]
+        with log.open("wb") as output:
+            process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT)
+
+        def healthy() -> bool:
+            assert process.poll() is None, f"the server ended:\n{log.read_text(errors='replace')}"
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{http}/healthz", timeout=2) as answer:
+                return int(answer.status) == 200
+            return False
+
+        try:
+            wait_until(healthy, 60, "the server is healthy")
+            yield Server(process, storage, grpc, http, otlp_grpc)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     binary = server_binary()
     if not binary.exists():
         pytest.fail(f"no server at {binary}: build it with `cargo build --release --bin scouter-server`", pytrace=False)
-    folder = tmp_path_factory.mktemp("server")
-    storage = folder / "storage"
-    grpc, http, otlp_grpc = free_port(), free_port(), free_port()
-    arguments = [
-        str(binary),
-        "serve",
-        f"--storage={storage}",
-        f"--grpc-addr=127.0.0.1:{grpc}",
-        f"--http-addr=127.0.0.1:{http}",
-        f"--otlp-grpc-addr=127.0.0.1:{otlp_grpc}",
-        "--otlp-http-addr=",
-    ]
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT)
-
-    def healthy() -> bool:
-        assert process.poll() is None, f"the server ended:\n{log.read_text(errors='replace')}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{http}/healthz", timeout=2) as answer:
-            return int(answer.status) == 200
-        return False
-
-    try:
-        wait_until(healthy, 60, "the server is healthy")
-        yield Server(process, storage, grpc, http, otlp_grpc)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

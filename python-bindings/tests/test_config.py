@@ -98,7 +98,12 @@ def test_a_missing_ca_file_is_a_configuration_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"max_queue_size": 0}, {"scheduled_delay_ms": -1}, {"max_queue_size": 10, "max_export_batch_size": 11}, {"max_queue_size": "9"}],
+    [
+        {"max_queue_size": 0},
+        {"scheduled_delay_ms": -1},
+        {"max_queue_size": 10, "max_export_batch_size": 11},
+        {"max_queue_size": "9"},
+    ],
 )
 def test_batch_config_refuses_nonsense(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

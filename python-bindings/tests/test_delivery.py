@@ -135,7 +135,15 @@ def test_a_wrong_password_is_told_and_loses_nothing_but_the_spans(server: Server
 
 
 def test_every_kind_of_attribute_comes_back_typed(server: Server, service: str) -> None:
-    given = {"text": "é\x00", "yes": True, "int": 2**63 - 1, "float": 1.0, "list": ["a", 1, None], "map": {"deep": [0.5]}, "none": None}
+    given: dict[str, Any] = {
+        "text": "é\x00",
+        "yes": True,
+        "int": 2**63 - 1,
+        "float": 1.0,
+        "list": ["a", 1, None],
+        "map": {"deep": [0.5]},
+        "none": None,
+    }
     tracer = init_tracer(service, transport_config=server.config())
     tracer.start_span("typed", attributes=given).end()
     assert flush_tracer(timeout=10)
@@ -205,7 +213,7 @@ def test_rows_cannot_be_asked_for_without_a_token(server: Server) -> None:
 
 def test_the_delta_table_opens_with_other_readers_and_keeps_types(server: Server, service: str) -> None:
     deltalake = pytest.importorskip("deltalake")
-    given = {"text": "é", "yes": True, "int": 7, "float": 2.5, "list": ["a", "b"], "map": {"k": [1]}}
+    given: dict[str, Any] = {"text": "é", "yes": True, "int": 7, "float": 2.5, "list": ["a", "b"], "map": {"k": [1]}}
     tracer = init_tracer(service, transport_config=server.config())
     with tracer.start_as_current_span("lake", attributes=given) as span:
         context = span.get_span_context()

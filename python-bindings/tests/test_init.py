@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Any
 
 import opentelemetry.sdk.trace as sdk
@@ -19,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from scouter import ConfigError, GrpcConfig
-from scouter.tracing import BatchConfig, flush_tracer, get_tracer, init_tracer, shutdown_tracer, stats
+from scouter.tracing import BatchConfig, GrpcSpanExporter, flush_tracer, get_tracer, init_tracer, shutdown_tracer, stats
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -43,8 +44,8 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def init(unreachable: GrpcConfig, recorder: Recorder) -> Callable[..., trace.Tracer]:
-    def call(*arguments: Any, **settings: Any) -> trace.Tracer:
-        return init_tracer(*arguments, transport_config=unreachable, span_processors=[recorder.processor], **settings)
+    def call(service_name: str | None = None, **settings: Any) -> trace.Tracer:
+        return init_tracer(service_name, transport_config=unreachable, span_processors=[recorder.processor], **settings)
 
     return call
 
@@ -327,3 +328,8 @@ assert len(os.listdir("/proc/self/task")) == before
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+def test_opentelemetry_instrument_finds_the_exporter() -> None:
+    (entry,) = entry_points(group="opentelemetry_traces_exporter", name="scouter")
+    assert entry.load() is GrpcSpanExporter

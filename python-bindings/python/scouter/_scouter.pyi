@@ -6,6 +6,9 @@ from typing import ClassVar, Literal, TypedDict, final
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span
+from typing_extensions import disjoint_base
+
+__all__ = ["GrpcConfig", "SpanExporter", "SpanProcessor", "TransportType", "__version__", "encode_spans"]
 
 __version__: str
 
@@ -28,6 +31,7 @@ class TransportType:
     def __lt__(self, value: object, /) -> bool: ...
     def __ne__(self, value: object, /) -> bool: ...
 
+@disjoint_base
 class GrpcConfig:
     """Where Scouter's gRPC server is and who calls it.
 
@@ -107,6 +111,7 @@ class GrpcConfig:
     def transport_type(self) -> TransportType:
         """`TransportType.Grpc`."""
 
+@disjoint_base
 class SpanProcessor:
     """The Rust half of `scouter.tracing.GrpcSpanProcessor`."""
 
@@ -151,6 +156,7 @@ class SpanProcessor:
         """What became of the spans, by name."""
     def _after_fork_in_child(self) -> None: ...
 
+@disjoint_base
 class SpanExporter:
     """The Rust half of `scouter.tracing.GrpcSpanExporter`."""
 

@@ -380,10 +380,11 @@ def _install(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> _Ins
     if mode == "attach":
         return _attach(current)
     if isinstance(current, ScouterTracerProvider):
-        found = _installations.find(current)
-        if found is not None:
-            current.reconfigure(resource=resource, sampler=sampler)
-            return found
+        # It may have been made private, or by hand, and become the global one since.
+        found = _installations.find(current) or _Installation("set", current, current.processors)
+        found.mode = "set"
+        current.reconfigure(resource=resource, sampler=sampler)
+        return found
     installation = _new_installation("set", resource, sampler)
     if isinstance(current, trace.ProxyTracerProvider):
         trace.set_tracer_provider(installation.provider)
