@@ -1,6 +1,6 @@
 """The second service of the demo: answers a question with a "model", and writes the span a GenAI call should have.
 
-The model is a lookup, so that the demo needs no key and no network; the attributes are those of OpenTelemetry's semantic conventions for GenAI.
+The model is a lookup, so that the demo needs no key and no network; the attributes are those of OpenTelemetry's conventions for GenAI.
 
     ANSWERER_PORT=8102 python answerer.py
 """
@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from opentelemetry import trace
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 from pydantic import BaseModel
-
 from scouter.tracing import init_tracer, shutdown_tracer
 from scouter.transport import GrpcConfig
 
@@ -59,7 +59,7 @@ async def answer(question: Question) -> Answer:
 
 
 def chat(question: str) -> str:
-    attributes = {
+    attributes: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "scouter.demo",
         "gen_ai.request.model": MODEL,

@@ -83,7 +83,10 @@ def main() -> None:
 
         def is_complete() -> bool:
             answer = client.get(f"{urls.server}/scouter/trace/spans", params={"trace_id": trace_id}, headers=bearer)
-            found[:] = faults(answer.json()["spans"]) if answer.is_success else [f"the server answered HTTP {answer.status_code}: {answer.text}"]
+            if answer.is_success:
+                found[:] = faults(answer.json()["spans"])
+            else:
+                found[:] = [f"the server answered HTTP {answer.status_code}: {answer.text}"]
             return not found
 
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -1,7 +1,8 @@
 """The first service of the demo: takes a question, has it answered and scored.
 
-Its spans come from two published instrumentations, FastAPI's and httpx's. They know nothing of Scouter: `init_tracer` makes Scouter's tracer
-the process's OpenTelemetry provider, and that is what they write to. httpx's adds the W3C headers by which the next services continue the trace.
+Its spans come from two published instrumentations, FastAPI's and httpx's. They know nothing of Scouter: `init_tracer` makes Scouter's
+tracer the process's OpenTelemetry provider, and that is what they write to. httpx's adds the W3C headers by which the next services
+continue the trace.
 
     GATEWAY_PORT=8101 ANSWERER_URL=http://127.0.0.1:8102 SCORER_URL=http://127.0.0.1:8103 python gateway.py
     curl -X POST http://127.0.0.1:8101/ask -H 'content-type: application/json' -d '{"question": "Where is my order?"}'
@@ -18,7 +19,6 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from pydantic import BaseModel
-
 from scouter.tracing import init_tracer, shutdown_tracer
 from scouter.transport import GrpcConfig
 
