@@ -1,58 +1,312 @@
-//! Delivery.
-use crate::{
-    ConfigError, ExportError, FlushError, GrpcConfig, QueueConfig, ShutdownReport, Stats,
-    encode::{EncodedBatch, EncodedEnvelope},
-};
-use scouter_tonic::message::MonitoringRecord;
-use std::{future::Future, sync::Arc, time::Duration};
+//! Delivery: a bounded queue of encoded spans, a worker on a thread of its own, and the account of what became of everything.
+//!
+//! Terms: a *unit* is a batch of the queue, or one call of `send`; it has a number, and is *settled* when each of its spans and records is
+//! exported, rejected or dropped. A *request* is what a unit is cut into.
+//!
+//! Invariants:
+//! - `ended == exported + rejected + dropped + queued + in_flight` whenever the state's lock is free.
+//! - A unit is settled once: whoever comes second (a late answer after shutdown gave up) finds it gone.
+//! - Nothing waits for I/O while holding the lock, and nothing logs while holding it.
+//! - The worker's runtime is built, used and dropped on the worker's thread, so no async context ever drops it.
 
-/// Queue, worker and client.
-#[derive(Clone, Debug)]
+mod delivery;
+mod state;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use prost::Message;
+use scouter_tonic::{
+    client::GrpcClient,
+    message::{MonitoringRecord, monitoring_record::Record},
+};
+use tokio::sync::oneshot;
+
+use self::state::{Job, Phase, Shared, Unit};
+use crate::{
+    ConfigError, DropReason, ExportError, FlushError, GrpcConfig, QueueConfig, ShutdownReport, Stats,
+    encode::{EncodedBatch, EncodedEnvelope, EncodedRequest, TooLarge, write_records_request},
+};
+
+/// Monitoring records in one request.
+const MAX_RECORDS_PER_REQUEST: usize = 4096;
+/// Time a shutdown takes beyond its timeout, to write down what was not delivered.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(20);
+/// Time that dropping the last handle gives to what is still queued. Dropping does not wait for it.
+const DROP_GRACE: Duration = Duration::from_secs(5);
+
+/// Queue, worker and client of one destination. Clones share them.
+///
+/// Building it needs neither network nor runtime; the worker's thread starts with the first span. When the last clone is dropped, the
+/// worker delivers what it can for a few seconds and ends; call [`Pipeline::shutdown`] to wait for that and to learn the outcome.
+#[derive(Clone)]
 pub struct Pipeline {
-    inner: Arc<(GrpcConfig, QueueConfig)>,
+    handle: Arc<Handle>,
+}
+
+/// What users hold; the worker holds only [`Shared`], so that it notices when nobody is left.
+struct Handle {
+    first: Arc<Shared>,
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("config", self.shared().client.config())
+            .field("queue", &self.shared().queue)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Pipeline {
-    /// Builds; needs no network and no runtime.
+    /// Builds a pipeline.
     ///
     /// # Errors
-    /// Configuration.
+    /// Every fault of both configurations, and a CA file that cannot be read.
     pub fn new(config: GrpcConfig, queue: QueueConfig) -> Result<Self, ConfigError> {
-        config.validate()?;
-        Ok(Self { inner: Arc::new((config, queue)) })
+        let mut faults = config.validate().err().map(|error| error.faults).unwrap_or_default();
+        faults.extend(queue.faults());
+        ConfigError::check(faults)?;
+        let client = GrpcClient::new(config)?;
+        Ok(Self { handle: Arc::new(Handle { first: Arc::new(Shared::new(client, queue)) }) })
     }
-    /// Queues a span; false: dropped and counted.
-    pub fn try_push(&self, _envelope: &Arc<EncodedEnvelope>, _span: &[u8]) -> bool {
-        let _ = &self.inner;
-        false
+
+    /// Queues an encoded span. Returns false when it was dropped and counted: the queue is full, or shut down.
+    ///
+    /// Never blocks on I/O and never fails otherwise.
+    pub fn try_push(&self, envelope: &Arc<EncodedEnvelope>, span: &[u8]) -> bool {
+        let shared = self.shared();
+        let mut state = shared.lock();
+        state.stats.spans.ended += 1;
+        if state.phase != Phase::Open {
+            state.stats.spans.dropped.add(DropReason::Shutdown, 1);
+            return false;
+        }
+        if state.is_full_for(&shared.queue, 1, span.len()) || !shared.ensure_worker(&mut state) {
+            let reason = if state.has_worker { DropReason::QueueFull } else { DropReason::Internal };
+            state.stats.spans.dropped.add(reason, 1);
+            return false;
+        }
+        let wake = state.push(shared, envelope, span);
+        drop(state);
+        if wake {
+            shared.wake.notify_one();
+        }
+        true
     }
-    /// Sends, bypassing the queue.
-    pub fn send(&self, _batch: EncodedBatch) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
-        async { Err(ExportError::AlreadyShutdown) }
+
+    /// Sends a batch and gives its outcome, bypassing the queue but not its bounds. The future needs no particular runtime, and
+    /// is ready within [`Pipeline::timeout`]. Dropping it does not take the batch back.
+    pub fn send(&self, batch: EncodedBatch) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
+        let spans = batch.spans() as u64;
+        let bytes = batch.bytes();
+        let max = self.shared().client.config().max_request_bytes;
+        self.send_requests(Unit { spans, records: 0, bytes, in_flight: false }, move || batch.requests(max))
     }
-    /// Sends records.
-    pub fn send_records(&self, _records: Vec<MonitoringRecord>) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
-        async { Err(ExportError::AlreadyShutdown) }
+
+    /// Sends monitoring records over the same connection, in as many requests as their size asks for, and gives the outcome.
+    /// The future needs no particular runtime, and is ready within [`Pipeline::timeout`].
+    pub fn send_records(&self, records: Vec<MonitoringRecord>) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
+        let max = self.shared().client.config().max_request_bytes;
+        let bytes = records.iter().map(Message::encoded_len).sum();
+        self.send_requests(Unit { spans: 0, records: records.len() as u64, bytes, in_flight: false }, move || {
+            let encoded = records.iter().map(|record| (record_kind(record), record.encode_to_vec()));
+            write_records_request(encoded, max, MAX_RECORDS_PER_REQUEST)
+        })
     }
-    /// Waits for everything before.
+
+    /// The one deadline of a request: connect, login and all attempts.
+    pub fn timeout(&self) -> Duration {
+        self.shared().client.config().timeout
+    }
+
+    /// Delivers everything that ended before this call, and waits for it, blocking the calling thread. Safe from any thread, async
+    /// ones included, at any time.
     ///
     /// # Errors
-    /// Undelivered.
-    pub fn flush(&self, _timeout: Duration) -> Result<(), FlushError> {
-        Err(FlushError::AlreadyShutdown)
+    /// What is still pending when time is up, or what was lost.
+    pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        let shared = self.shared();
+        let deadline = Instant::now().checked_add(timeout);
+        let mut state = shared.lock();
+        if state.phase == Phase::Down {
+            return Err(FlushError::AlreadyShutdown);
+        }
+        let lost_before = state.lost_in_delivery();
+        let target = state.seal();
+        state.flush_below = state.flush_below.max(target);
+        shared.wake.notify_one();
+        loop {
+            if state.is_settled_below(target) {
+                let lost = state.lost_in_delivery() - lost_before;
+                return if lost == 0 { Ok(()) } else { Err(FlushError::Lost { lost, last_error: state.last_error() }) };
+            }
+            if let Some(message) = &state.credentials_error {
+                return Err(FlushError::Credentials { message: message.clone() });
+            }
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(FlushError::Timeout { timeout, pending: state.pending_below(target), last_error: state.last_error() });
+            }
+            state = shared.wait(state, left);
+        }
     }
-    /// Ends.
-    pub fn shutdown(&self, _timeout: Duration) -> ShutdownReport {
-        ShutdownReport { stats: self.stats(), undelivered: 0, was_shut_down: false }
+
+    /// Ends the pipeline: delivers what is left for at most `timeout`, interrupting back-off, and drops and counts the rest.
+    /// Blocks the calling thread; any further call reports the same account at once.
+    ///
+    /// A server that cannot be reached gets a few quick attempts and not the whole time.
+    pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        let shared = self.shared();
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400));
+        let mut state = shared.lock();
+        let was_shut_down = state.phase != Phase::Open;
+        let lost_before = state.lost_in_delivery();
+        shared.begin_shutdown(&mut state, deadline);
+        while state.phase != Phase::Down {
+            let left = (deadline + SHUTDOWN_GRACE).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                shared.give_up(&mut state, DropReason::Shutdown);
+                break;
+            }
+            state = shared.wait(state, left);
+        }
+        let undelivered = if was_shut_down { 0 } else { state.lost_in_delivery() - lost_before };
+        ShutdownReport { stats: state.stats(), undelivered, was_shut_down }
     }
-    /// The deadline of a request.
-    pub fn timeout(&self) -> Duration {
-        self.inner.0.timeout
-    }
-    /// Counters.
+
+    /// The account so far: one consistent picture.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        self.shared().lock().stats()
     }
-    /// In the child after fork.
-    pub fn after_fork_in_child(&self) {}
+
+    /// Call it in the child after `fork`, before anything else of this pipeline: the child gets a queue, a connection and an account of
+    /// its own. What was queued is the parent's to deliver; the parent's thread does not exist here and its memory is left alone.
+    pub fn after_fork_in_child(&self) {
+        let old = self.shared();
+        let config = old.client.config().clone();
+        let client = GrpcClient::new(config).unwrap_or_else(|_| old.client.with_new_connection());
+        let fresh = Arc::new(Shared::new(client, old.queue.clone()));
+        // Dropping it would touch locks and sockets that belong to threads of the parent.
+        std::mem::forget(Arc::clone(&self.handle.first));
+        if old.next.set(fresh).is_err() {
+            tracing::debug!("the child of a fork was told twice");
+        }
+    }
+
+    /// The state of this process: that of the last fork.
+    fn shared(&self) -> &Arc<Shared> {
+        let mut shared = &self.handle.first;
+        while let Some(next) = shared.next.get() {
+            shared = next;
+        }
+        shared
+    }
+
+    fn send_requests(
+        &self,
+        unit: Unit,
+        requests: impl FnOnce() -> (Vec<EncodedRequest>, Vec<TooLarge>),
+    ) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
+        let accepted = self.accept(unit).map(|number| {
+            let (requests, too_large) = requests();
+            self.start(number, requests, too_large)
+        });
+        async move {
+            let (replies, mut result) = accepted?;
+            for reply in replies {
+                let lost = || ExportError::Dropped { count: 0, reason: DropReason::Internal, message: "the worker ended".to_owned() };
+                let outcome = reply.await.unwrap_or_else(|_| Err(lost()));
+                result = result.and(outcome);
+            }
+            result
+        }
+    }
+
+    /// Takes a unit into the account, if there is room.
+    fn accept(&self, unit: Unit) -> Result<Option<u64>, ExportError> {
+        let shared = self.shared();
+        let mut state = shared.lock();
+        state.stats.spans.ended += unit.spans;
+        state.stats.records.ended += unit.records;
+        let count = unit.spans + unit.records;
+        let refusal = if state.phase != Phase::Open {
+            Some((DropReason::Shutdown, ExportError::AlreadyShutdown))
+        } else if count > 0 && state.is_full_for(&shared.queue, count, unit.bytes) && state.has_pending() {
+            let message = "too much is waiting already".to_owned();
+            Some((DropReason::QueueFull, ExportError::Dropped { count, reason: DropReason::QueueFull, message }))
+        } else if count > 0 && !shared.ensure_worker(&mut state) {
+            let message = "the exporter's thread cannot be started".to_owned();
+            Some((DropReason::Internal, ExportError::Dropped { count, reason: DropReason::Internal, message }))
+        } else {
+            None
+        };
+        if let Some((reason, error)) = refusal {
+            state.stats.spans.dropped.add(reason, unit.spans);
+            state.stats.records.dropped.add(reason, unit.records);
+            return Err(error);
+        }
+        Ok((count > 0).then(|| state.add_unit(unit)))
+    }
+
+    /// Hands the requests of an accepted unit to the worker.
+    #[allow(clippy::type_complexity)]
+    fn start(
+        &self,
+        number: Option<u64>,
+        requests: Vec<EncodedRequest>,
+        too_large: Vec<TooLarge>,
+    ) -> (Vec<oneshot::Receiver<Result<(), ExportError>>>, Result<(), ExportError>) {
+        let Some(number) = number else { return (Vec::new(), Ok(())) };
+        let shared = self.shared();
+        let deadline = Instant::now() + self.timeout();
+        let result = shared.drop_too_large(number, &too_large);
+        let mut replies = Vec::with_capacity(requests.len());
+        let mut state = shared.lock();
+        for request in requests {
+            let (reply, receiver) = oneshot::channel();
+            replies.push(receiver);
+            state.direct.push_back(Job { unit: number, request, deadline: Some(deadline), reply: Some(reply) });
+        }
+        drop(state);
+        shared.wake.notify_one();
+        (replies, result)
+    }
 }
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut shared = &self.first;
+        while let Some(next) = shared.next.get() {
+            shared = next;
+        }
+        let mut state = shared.lock();
+        shared.begin_shutdown(&mut state, Instant::now() + DROP_GRACE);
+    }
+}
+
+fn record_kind(record: &MonitoringRecord) -> &'static str {
+    match &record.record {
+        Some(Record::Psi(_)) => "psi",
+        Some(Record::Spc(_)) => "spc",
+        Some(Record::Custom(_)) => "custom",
+        Some(Record::Eval(_)) => "eval",
+        Some(Record::Tag(_)) => "tag",
+        Some(Record::Observability(_)) => "observability",
+        Some(Record::AgentTask(_)) => "agent_task",
+        Some(Record::AgentWorkflow(_)) => "agent_workflow",
+        None => "empty",
+    }
+}
+
+/// The state of the child after a fork; see [`Pipeline::after_fork_in_child`].
+type NextAfterFork = OnceLock<Arc<Shared>>;

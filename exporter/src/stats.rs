@@ -17,24 +17,14 @@ pub enum DropReason {
     Unauthenticated,
     /// It was handed over after shutdown, or was not delivered within the time shutdown had.
     Shutdown,
-    /// It waited in a process that forked: the parent delivers it, the child does not.
-    Forked,
     /// The exporter itself failed: a panic while encoding or sending, or no thread to run on.
     Internal,
 }
 
 impl DropReason {
     /// All reasons, in the order of [`Dropped`]'s fields.
-    pub const ALL: [Self; 8] = [
-        Self::QueueFull,
-        Self::TooLarge,
-        Self::ExportTimeout,
-        Self::Refused,
-        Self::Unauthenticated,
-        Self::Shutdown,
-        Self::Forked,
-        Self::Internal,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::QueueFull, Self::TooLarge, Self::ExportTimeout, Self::Refused, Self::Unauthenticated, Self::Shutdown, Self::Internal];
 
     /// Its name as a metric label.
     pub const fn name(self) -> &'static str {
@@ -45,7 +35,6 @@ impl DropReason {
             Self::Refused => "refused",
             Self::Unauthenticated => "unauthenticated",
             Self::Shutdown => "shutdown",
-            Self::Forked => "forked",
             Self::Internal => "internal",
         }
     }

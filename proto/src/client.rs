@@ -1,5 +1,337 @@
-//! The gRPC client.
+//! The gRPC client: connects and logs in when it is first used, keeps its token fresh, and sends bytes as they are.
+//!
+//! Building a client needs neither network nor runtime. Every call has a deadline, which covers connecting, logging in, and one replay
+//! after a refused token; it is sent along as `grpc-timeout`. Retrying belongs to the caller, who is told by [`CallError::kind`].
+//!
+//! Tokens: the first call logs in, and others wait for it instead of logging in themselves. At about 80 % of its life a token is renewed
+//! while the old one is still sent. `UNAUTHENTICATED` costs one renewal, shared by all who wait, and one replay of the same bytes.
+//! Refused credentials make calls fail at once for a while. Password and token appear in no message, log or `Debug` output.
 
+mod channel;
 mod config;
+mod error;
+mod health;
+mod retry_info;
+mod session;
 
-pub use config::{Compression, ConfigError, ConfigFault, DEFAULT_TIMEOUT, GrpcConfig, Secret};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use tokio::time::{Instant, timeout_at};
+use tonic::{
+    Code, Request, Response,
+    client::Grpc,
+    codec::{Codec, CompressionEncoding},
+    metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap},
+    transport::Endpoint,
+};
+use tonic_prost::ProstCodec;
+
+use self::{
+    channel::{Answer, GuardedChannel},
+    health::{HealthCheckRequest, HealthCheckResponse},
+    session::{Session, Token, Use},
+};
+use crate::{
+    codec::SendBytes,
+    grpc::{
+        InsertMessageResponse, LoginRequest, LoginResponse, RefreshTokenRequest, RefreshTokenResponse, ValidateTokenRequest,
+        ValidateTokenResponse,
+    },
+    limits::MAX_RESPONSE_BYTES,
+    path,
+};
+
+pub use self::{
+    config::{Compression, ConfigError, ConfigFault, DEFAULT_TIMEOUT, GrpcConfig, Secret},
+    error::{CallError, CallErrorKind, is_retryable_code},
+    health::HealthStatus,
+    retry_info::RetryInfo,
+};
+
+const LOGIN: &str = "/scouter.grpc.v1.AuthService/Login";
+const REFRESH_TOKEN: &str = "/scouter.grpc.v1.AuthService/RefreshToken";
+const VALIDATE_TOKEN: &str = "/scouter.grpc.v1.AuthService/ValidateToken";
+
+/// A client of Scouter's gRPC services. Clones share connection and token.
+///
+/// Methods must be awaited inside a tokio runtime; the connection lives on the runtime of the first call.
+#[derive(Clone)]
+pub struct GrpcClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: GrpcConfig,
+    endpoint: Endpoint,
+    headers: MetadataMap,
+    channel: OnceLock<GuardedChannel>,
+    session: Session,
+}
+
+impl fmt::Debug for GrpcClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrpcClient").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+impl GrpcClient {
+    /// Builds a client. Reads the CA file; touches no network.
+    ///
+    /// # Errors
+    /// Every fault of the configuration.
+    pub fn new(config: GrpcConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let endpoint = channel::endpoint(&config)?;
+        let mut headers = MetadataMap::new();
+        for (name, value) in &config.headers {
+            let unusable = |reason| ConfigFault::Header { name: name.clone(), reason };
+            let key = AsciiMetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes())
+                .map_err(|_| unusable("its name is not a header name"))?;
+            let mut value = AsciiMetadataValue::try_from(value).map_err(|_| unusable("its value is not printable ASCII"))?;
+            value.set_sensitive(true);
+            headers.append(key, value);
+        }
+        Ok(Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), session: Session::new() }) })
+    }
+
+    /// The same client with a connection and a token of its own, for a process that forked.
+    pub fn with_new_connection(&self) -> Self {
+        let Inner { config, endpoint, headers, .. } = &*self.inner;
+        let (config, endpoint, headers) = (config.clone(), endpoint.clone(), headers.clone());
+        Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), session: Session::new() }) }
+    }
+
+    /// The configuration it was built with.
+    pub fn config(&self) -> &GrpcConfig {
+        &self.inner.config
+    }
+
+    /// Sends an encoded `InsertMessageRequest`. An `Ok` answer means that the server made it durable, except what it counts as rejected.
+    ///
+    /// # Errors
+    /// See [`CallErrorKind`]. After `DeadlineExceeded` or `Retryable` the server may have stored the request; sending the same bytes
+    /// again is safe, because they carry the same `batch_id`.
+    pub async fn insert_message(&self, request: Bytes, deadline: Instant) -> Result<InsertMessageResponse, CallError> {
+        let token = self.token(deadline).await?;
+        match self.insert_with(token.as_deref(), request.clone(), deadline).await {
+            Err(error) if error.kind() == CallErrorKind::Unauthenticated && token.is_some() => {
+                let token = self.replace_token(token.as_deref(), deadline).await?;
+                self.insert_with(Some(&token), request, deadline).await
+            }
+            result => result,
+        }
+    }
+
+    /// Logs in now, unless a token is at hand.
+    ///
+    /// # Errors
+    /// See [`CallErrorKind`]; `Credentials` for a wrong user or password.
+    pub async fn login(&self, deadline: Instant) -> Result<(), CallError> {
+        self.token(deadline).await.map(drop)
+    }
+
+    /// Asks the server whether the client's token is valid; logs in first when there is none.
+    ///
+    /// # Errors
+    /// See [`CallErrorKind`].
+    pub async fn validate_token(&self, deadline: Instant) -> Result<bool, CallError> {
+        let Some(token) = self.token(deadline).await? else { return Ok(false) };
+        let request = ValidateTokenRequest { token: token.text.reveal().to_owned() };
+        let answer: Response<ValidateTokenResponse> =
+            self.call("token validation", VALIDATE_TOKEN, ProstCodec::default(), request, None, deadline).await?;
+        Ok(answer.into_inner().is_authenticated)
+    }
+
+    /// Asks for the health of `service`, or of the whole server when it is empty. Needs no login.
+    ///
+    /// # Errors
+    /// See [`CallErrorKind`].
+    pub async fn health_check(&self, service: &str, deadline: Instant) -> Result<HealthStatus, CallError> {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer: Result<Response<HealthCheckResponse>, _> =
+            self.call("a health check", health::CHECK, ProstCodec::default(), request, None, deadline).await;
+        match answer {
+            Ok(answer) => Ok(answer.into_inner().status()),
+            Err(error) if error.code() == Code::NotFound => Ok(HealthStatus::Unknown),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// While the server refuses the credentials: how long calls still fail at once, and the server's words.
+    pub fn credentials_pause(&self) -> Option<(Duration, CallError)> {
+        self.inner.session.pause()
+    }
+
+    async fn insert_with(&self, token: Option<&Token>, request: Bytes, deadline: Instant) -> Result<InsertMessageResponse, CallError> {
+        if token.is_some() && !self.inner.session.accepts_typed_messages() {
+            // It would answer OK and store nothing: the fields are unknown to it.
+            let message = "this server does not read typed spans and records (accepts_typed_messages is false in its login answer)";
+            return Err(CallError::new(CallErrorKind::Refused, Code::Unimplemented, message));
+        }
+        let answer: Response<InsertMessageResponse> =
+            self.call("InsertMessage", path::INSERT_MESSAGE, SendBytes::default(), request, token, deadline).await?;
+        if let Some(refreshed) =
+            answer.metadata().get(path::REFRESHED_TOKEN).and_then(|value| value.to_str().ok()).filter(|token| !token.is_empty())
+        {
+            // How long it lives is not said; UNAUTHENTICATED will tell.
+            self.inner.session.accept(refreshed.to_owned(), None, None)?;
+        }
+        Ok(answer.into_inner())
+    }
+
+    /// The token to send; `None` for a client without a user.
+    async fn token(&self, deadline: Instant) -> Result<Option<Arc<Token>>, CallError> {
+        if self.inner.config.username.is_empty() {
+            return Ok(None);
+        }
+        match self.inner.session.current()? {
+            Use::Ready(token) => Ok(Some(token)),
+            Use::RenewSoon(token) => {
+                let Some(_turn) = self.inner.session.turn_now() else { return Ok(Some(token)) };
+                match self.refresh(&token, deadline).await {
+                    Ok(token) => Ok(Some(token)),
+                    Err(error) => {
+                        tracing::debug!(%error, "token not renewed early");
+                        self.inner.session.postpone_renewal();
+                        Ok(Some(token))
+                    }
+                }
+            }
+            Use::Missing => self.replace_token(None, deadline).await.map(Some),
+        }
+    }
+
+    /// A token other than the refused one: somebody else's renewal, or our own.
+    async fn replace_token(&self, refused: Option<&Token>, deadline: Instant) -> Result<Arc<Token>, CallError> {
+        let _turn = self.inner.session.turn(deadline).await?;
+        if let Some(token) = self.usable(refused)? {
+            return Ok(token);
+        }
+        if let Some(refused) = refused {
+            match self.refresh(refused, deadline).await {
+                Ok(token) => return Ok(token),
+                Err(error) if matches!(error.kind(), CallErrorKind::Retryable | CallErrorKind::DeadlineExceeded) => return Err(error),
+                Err(error) => tracing::debug!(%error, "token not renewed, logging in"),
+            }
+        }
+        self.log_in(deadline).await
+    }
+
+    /// What another call obtained while this one waited for its turn.
+    fn usable(&self, refused: Option<&Token>) -> Result<Option<Arc<Token>>, CallError> {
+        match refused {
+            Some(_) => self.inner.session.replaced(refused),
+            None => Ok(match self.inner.session.current()? {
+                Use::Ready(token) | Use::RenewSoon(token) => Some(token),
+                Use::Missing => None,
+            }),
+        }
+    }
+
+    async fn log_in(&self, deadline: Instant) -> Result<Arc<Token>, CallError> {
+        let config = &self.inner.config;
+        let request = LoginRequest { username: config.username.clone(), password: config.password.reveal().to_owned() };
+        let answer: Result<Response<LoginResponse>, _> = self.call("login", LOGIN, ProstCodec::default(), request, None, deadline).await;
+        let answer = answer.map_err(|error| match error.code() {
+            Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::InvalidArgument if !error.is_retryable() => {
+                let error = error.with_kind(CallErrorKind::Credentials);
+                if self.inner.session.refuse(error.clone()) {
+                    tracing::error!(
+                        server = %config.server_uri,
+                        username = %config.username,
+                        message = error.message(),
+                        "the server refuses user and password; nothing is sent until it accepts them"
+                    );
+                }
+                error
+            }
+            _ => error,
+        })?;
+        let answer = answer.into_inner();
+        if answer.token.is_empty() {
+            return Err(CallError::new(CallErrorKind::Refused, Code::Internal, format!("login gave no token: {}", answer.message)));
+        }
+        self.inner.session.accept(answer.token, life(answer.expires_in_seconds), Some(answer.accepts_typed_messages))
+    }
+
+    async fn refresh(&self, token: &Token, deadline: Instant) -> Result<Arc<Token>, CallError> {
+        let request = RefreshTokenRequest { access_token: token.text.reveal().to_owned() };
+        let answer: Response<RefreshTokenResponse> =
+            self.call("token renewal", REFRESH_TOKEN, ProstCodec::default(), request, None, deadline).await?;
+        let answer = answer.into_inner();
+        if answer.token.is_empty() {
+            return Err(CallError::new(CallErrorKind::Refused, Code::Internal, format!("renewal gave no token: {}", answer.message)));
+        }
+        self.inner.session.accept(answer.token, life(answer.expires_in_seconds), None)
+    }
+
+    async fn call<Message, Reply, C>(
+        &self,
+        what: &str,
+        path: &'static str,
+        codec: C,
+        message: Message,
+        token: Option<&Token>,
+        deadline: Instant,
+    ) -> Result<Response<Reply>, CallError>
+    where
+        C: Codec<Encode = Message, Decode = Reply>,
+        Message: Send + Sync + 'static,
+        Reply: Send + Sync + 'static,
+    {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(CallError::deadline(what));
+        }
+        let answer = Answer::default();
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.inner.headers.clone();
+        if let Some(token) = token {
+            request.metadata_mut().insert(path::AUTHORIZATION, token.header.clone());
+        }
+        request.set_timeout(left);
+        request.extensions_mut().insert(answer.clone());
+        let mut grpc = self.grpc();
+        let exchange = async {
+            grpc.ready().await.map_err(|error| CallError::new(CallErrorKind::Retryable, Code::Unavailable, error.to_string()))?;
+            grpc.unary(request, PathAndQuery::from_static(path), codec).await.map_err(|status| {
+                if answer.has_grpc_status() {
+                    CallError::from_server(&status, answer.retry_info())
+                } else if Instant::now() >= deadline {
+                    CallError::deadline(what)
+                } else {
+                    CallError::from_transport(&status, answer.http_status())
+                }
+            })
+        };
+        timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(CallError::deadline(what)))
+    }
+
+    fn grpc(&self) -> Grpc<GuardedChannel> {
+        let channel = self.inner.channel.get_or_init(|| GuardedChannel::connect_lazy(&self.inner.endpoint));
+        let grpc = Grpc::new(channel.clone())
+            .max_decoding_message_size(MAX_RESPONSE_BYTES)
+            .max_encoding_message_size(self.inner.config.max_request_bytes)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        match self.inner.config.compression {
+            Compression::None => grpc,
+            Compression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
+            Compression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),
+        }
+    }
+}
+
+/// `expires_in_seconds` of an answer; 0 means that the server does not say.
+fn life(expires_in_seconds: i64) -> Option<Duration> {
+    u64::try_from(expires_in_seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+}

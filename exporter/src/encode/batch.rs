@@ -24,6 +24,10 @@ const FIELD_HEAD_BYTES: usize = 6;
 /// `batch_id` with tag and length.
 const BATCH_ID_FIELD_BYTES: usize = 2 + BATCH_ID_BYTES;
 
+/// Bounds of what an emptied batch keeps.
+const MAX_KEPT_GROUPS: usize = 16;
+const MAX_KEPT_GROUP_BYTES: usize = 1024 * 1024;
+
 /// Encoded spans, grouped by envelope, ready to be cut into requests.
 #[derive(Debug, Default)]
 pub struct EncodedBatch {
@@ -98,6 +102,11 @@ impl EncodedBatch {
     /// True without spans.
     pub fn is_empty(&self) -> bool {
         self.spans == 0
+    }
+
+    /// True when its memory is of an ordinary size, so that keeping it saves more than it costs.
+    pub(crate) fn is_worth_keeping(&self) -> bool {
+        self.groups.len() <= MAX_KEPT_GROUPS && self.groups.iter().all(|group| group.framed.capacity() <= MAX_KEPT_GROUP_BYTES)
     }
 
     /// Removes everything and keeps the memory.

@@ -1,0 +1,144 @@
+//! The worker: one thread, one runtime, and the loop that turns batches into deliveries.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use opentelemetry::Context;
+use tokio::{sync::Semaphore, task::JoinSet, time::sleep_until};
+
+use super::{
+    delivery::deliver,
+    state::{Job, Phase, Shared, Step},
+};
+use crate::{DropReason, OutagePolicy};
+
+const THREAD_NAME: &str = "scouter-exporter";
+/// At most one message about dropped spans in this time.
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
+/// Time the worker leaves between the deadline of a shutdown and giving up, so that answers in the last moment count.
+const LAST_MOMENT: Duration = Duration::from_millis(5);
+
+/// Starts the thread.
+pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
+    std::thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(move || run(&shared)).map(drop)
+}
+
+fn run(shared: &Arc<Shared>) {
+    // Spans of our own calls must not become spans to send.
+    let _suppressed = Context::enter_telemetry_suppressed_scope();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .thread_name(THREAD_NAME)
+        .on_thread_start(|| std::mem::forget(Context::enter_telemetry_suppressed_scope()))
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let mut state = shared.lock();
+            state.stats.last_error = Some(format!("cannot start the exporter's runtime: {error}"));
+            shared.give_up(&mut state, DropReason::Internal);
+            return;
+        }
+    };
+    // A panic of a delivery stays in its task. One of the loop itself costs a restart; what was in flight is dropped and counted.
+    while catch_unwind(AssertUnwindSafe(|| runtime.block_on(work(shared)))).is_err() {
+        shared.abandon_in_flight();
+        tracing::error!("the exporter's worker panicked and starts again");
+    }
+    // Name look-ups may hang in threads of their own; nobody waits for those.
+    runtime.shutdown_background();
+}
+
+async fn work(shared: &Arc<Shared>) {
+    let permits = Arc::new(Semaphore::new(shared.queue.max_in_flight));
+    let mut deliveries = JoinSet::new();
+    let mut shutdown = shared.shutdown.subscribe();
+    let mut warnings = Warnings::default();
+    loop {
+        while deliveries.try_join_next().is_some() {}
+        warnings.look(shared);
+        let until = match shared.next_step(permits.available_permits() > 0 && deliveries.len() < shared.queue.max_in_flight) {
+            Step::Deliver(job) => {
+                deliveries.spawn(deliver(Arc::clone(shared), Arc::clone(&permits), job));
+                continue;
+            }
+            Step::Cut(unit, batch) => {
+                let (requests, too_large) = batch.requests(shared.client.config().max_request_bytes);
+                shared.recycle(batch);
+                // The account holds the outcome; nobody waits for this one.
+                let _counted = shared.drop_too_large(unit, &too_large);
+                let deadline = match shared.queue.outage {
+                    OutagePolicy::Keep => None,
+                    OutagePolicy::Drop => Some(Instant::now() + shared.client.config().timeout),
+                };
+                for request in requests {
+                    let job = Job { unit, request, deadline, reply: None };
+                    deliveries.spawn(deliver(Arc::clone(shared), Arc::clone(&permits), job));
+                }
+                continue;
+            }
+            Step::Wait(until) => until,
+            Step::End => break,
+        };
+        let shutdown_at = *shutdown.borrow_and_update();
+        if let Some(at) = shutdown_at
+            && Instant::now() >= at + LAST_MOMENT
+        {
+            let mut state = shared.lock();
+            if state.phase == Phase::Closing {
+                shared.give_up(&mut state, DropReason::Shutdown);
+            }
+            break;
+        }
+        let until = [until, shutdown_at.map(|at| at + LAST_MOMENT)].into_iter().flatten().min();
+        tokio::select! {
+            () = shared.wake.notified() => {}
+            _ = shutdown.changed() => {}
+            _ = deliveries.join_next(), if !deliveries.is_empty() => {}
+            () = sleep_until(until.unwrap_or_else(Instant::now).into()), if until.is_some() => {}
+        }
+    }
+    warnings.last(shared);
+}
+
+/// Says that something was dropped: at most once in a while, with totals, and from the worker's thread only.
+#[derive(Default)]
+struct Warnings {
+    told: u64,
+    told_at: Option<Instant>,
+}
+
+impl Warnings {
+    fn look(&mut self, shared: &Shared) {
+        if self.told_at.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+            self.last(shared);
+        }
+    }
+
+    fn last(&mut self, shared: &Shared) {
+        let stats = shared.lock().stats();
+        let lost = stats.spans.lost() + stats.records.lost();
+        if lost > self.told {
+            let count = |reason| stats.spans.dropped.get(reason) + stats.records.dropped.get(reason);
+            tracing::warn!(
+                queue_full = count(DropReason::QueueFull),
+                too_large = count(DropReason::TooLarge),
+                export_timeout = count(DropReason::ExportTimeout),
+                refused = count(DropReason::Refused),
+                unauthenticated = count(DropReason::Unauthenticated),
+                shutdown = count(DropReason::Shutdown),
+                internal = count(DropReason::Internal),
+                rejected = stats.spans.rejected + stats.records.rejected,
+                last_error = stats.last_error.as_deref().unwrap_or_default(),
+                "spans or records did not reach the server; totals since the start"
+            );
+            self.told = lost;
+            self.told_at = Some(Instant::now());
+        }
+    }
+}
