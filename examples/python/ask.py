@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 import httpx
 
 QUESTIONS = ["Where is my order?", "How long does a refund take?", "Is my order on its way, and when does it arrive?"]
+# The gateway's request and its two calls, the answerer's request and its chat, the scorer's request and its two checks.
+EXPECTED_SPANS = 8
 SERVICES = {"gateway", "answerer", "scorer"}
 PATIENCE_SECONDS = 30.0
 
@@ -43,7 +45,7 @@ def attributes(span: Span) -> dict[str, Any]:
 
 def faults(spans: list[Span]) -> list[str]:
     """What is wrong with the trace, a sentence each."""
-    found = []
+    found = [] if len(spans) == EXPECTED_SPANS else [f"it has {len(spans)} spans instead of {EXPECTED_SPANS}"]
     missing = SERVICES - {span["service_name"] for span in spans}
     if missing:
         found.append(f"there is no span of {', '.join(sorted(missing))}")
@@ -98,4 +100,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except httpx.HTTPError as error:
+        fail(str(error))

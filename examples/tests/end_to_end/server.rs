@@ -10,8 +10,8 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
     time::timeout,
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) addresses: Addresses,
     storage: PathBuf,
+    /// Kept open: a server that prints later must not find a closed pipe.
+    _stdout: Lines<BufReader<ChildStdout>>,
 }
 
 impl Server {
@@ -80,7 +82,7 @@ impl Server {
         let Ok(Some(addresses)) = timeout(START_TIMEOUT, ready).await else {
             panic!("the server did not come up; its messages:\n{}", std::fs::read_to_string(&log_path).unwrap_or_default());
         };
-        let server = Self { child, addresses, storage };
+        let server = Self { child, addresses, storage, _stdout: lines };
         server.wait_until_ready().await;
         server
     }
