@@ -46,17 +46,29 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let storage = config.storage.clone();
     let (store, recovery) =
         tokio::task::spawn_blocking(move || Store::open(&storage, options)).await.context("opening the store was interrupted")??;
-    tracing::info!(storage = %config.storage.display(), ?recovery, "store opened");
+    tracing::info!(
+        storage = %config.storage.display(),
+        last_position = recovery.last.0,
+        replayed_frames = recovery.replayed_frames,
+        torn_bytes = recovery.torn_bytes,
+        took = ?recovery.took,
+        "store opened"
+    );
+    if let Some(log) = &recovery.retired_log {
+        tracing::warn!(log = %log.display(), "the log was behind the tables, as a power loss leaves it with durability os; a new one was begun");
+    }
 
     let users = Users::single(&config.username, config.password.expose())?;
     let auth = Arc::new(Auth::open(users, &config.storage.join("keys"))?);
     let metrics = Metrics::new();
-    let ingest = Arc::new(Ingest::new(Arc::clone(&store), recovery.recent_batch_ids, Admission::new(IN_FLIGHT_BYTES), Arc::clone(&metrics)));
+    let ingest =
+        Arc::new(Ingest::new(Arc::clone(&store), recovery.recent_batch_ids, Admission::new(IN_FLIGHT_BYTES), Arc::clone(&metrics)));
     let engine = Arc::new(Engine::new(Arc::clone(&store) as _, Limits::default()));
     let is_ready = Arc::new(AtomicBool::new(false));
 
     let grpc_doors = GrpcDoors { ingest: Arc::clone(&ingest), auth: Arc::clone(&auth), metrics: Arc::clone(&metrics) };
-    let http_doors = HttpDoors { ingest: Arc::clone(&ingest), auth, metrics, engine, store: Arc::clone(&store), is_ready: Arc::clone(&is_ready) };
+    let http_doors =
+        HttpDoors { ingest: Arc::clone(&ingest), auth, metrics, engine, store: Arc::clone(&store), is_ready: Arc::clone(&is_ready) };
 
     let stop = CancellationToken::new();
     let mut doors = open_doors(listeners, &grpc_doors, http_doors, &stop).await?;

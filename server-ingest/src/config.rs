@@ -149,7 +149,9 @@ pub fn parse_storage(text: &str, faults: &mut Vec<String>) -> PathBuf {
         None if text.is_empty() => faults.push("--storage is empty; name a folder".to_owned()),
         None => {}
         Some(("file", path)) if path.starts_with('/') => return PathBuf::from(path),
-        Some(_) => faults.push(format!("--storage is {text:?}; this version stores in a local folder, named by its path or by file:///path")),
+        Some(_) => {
+            faults.push(format!("--storage is {text:?}; this version stores in a local folder, named by its path or by file:///path"))
+        }
     }
     PathBuf::from(text)
 }

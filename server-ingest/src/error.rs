@@ -67,8 +67,9 @@ impl IngestError {
             Self::TooLarge { .. } => refused(Code::ResourceExhausted, 413),
             Self::Overloaded | Self::ShuttingDown | Self::TwinFailed => later(false),
             Self::Store(error) => match &**error {
-                StoreError::Log(LogError::DiskFull { .. } | LogError::BudgetExhausted { .. }) => later(true),
-                StoreError::Log(_) => later(true),
+                StoreError::Log(LogError::TooLarge { .. }) => refused(Code::ResourceExhausted, 413),
+                StoreError::Log(LogError::Closed) => later(false),
+                // A full disk passes; a dead log does not, but the server then ends and its successor can store.
                 _ => later(true),
             },
         }
@@ -105,10 +106,11 @@ impl From<IngestError> for Status {
         };
         let mut status = Self::with_error_details(answer.code, text, ErrorDetails::with_retry_info(Some(delay)));
         // The Python SDK reads only this trailer, not the status details.
-        let info = prost::Message::encode_to_vec(&tonic_types::pb::RetryInfo {
-            retry_delay: prost_types::Duration::try_from(delay).ok(),
-        });
+        let info = prost::Message::encode_to_vec(&tonic_types::pb::RetryInfo { retry_delay: prost_types::Duration::try_from(delay).ok() });
         status.metadata_mut().insert_bin("google.rpc.retryinfo-bin", tonic::metadata::MetadataValue::from_bytes(&info));
         status
     }
 }
+
+#[cfg(test)]
+mod tests;

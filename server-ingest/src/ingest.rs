@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -71,12 +71,21 @@ pub struct Ingest {
     window: DedupeWindow,
     metrics: Arc<Metrics>,
     closed: AtomicBool,
+    /// Second of the last line that asked for a person; a full disk fails every request, and one line a second is enough.
+    complained_at: AtomicU64,
 }
 
 impl Ingest {
     /// `recent` are the batches the log still remembers.
     pub fn new(store: Arc<Store>, recent: Vec<(BatchId, u64)>, admission: Admission, metrics: Arc<Metrics>) -> Self {
-        Self { store, admission, window: DedupeWindow::new(recent), metrics, closed: AtomicBool::new(false) }
+        Self {
+            store,
+            admission,
+            window: DedupeWindow::new(recent),
+            metrics,
+            closed: AtomicBool::new(false),
+            complained_at: AtomicU64::new(0),
+        }
     }
 
     /// Stores what can be stored of `submission`. Returning `Ok` means it is on disk.
@@ -88,6 +97,11 @@ impl Ingest {
         let bytes = submission.payload.len();
         let outcome = self.submit_uncounted(submission).await;
         self.metrics.count_submission(door, bytes, &outcome);
+        if let Err(error) = &outcome
+            && error.answer().needs_a_person
+        {
+            self.complain(error);
+        }
         outcome
     }
 
@@ -117,7 +131,11 @@ impl Ingest {
             Claim::Mine(claim) => claim,
             Claim::Stored => return Ok(Accepted { receipt: Receipt { duplicate: true, ..receipt }, refusal }),
             Claim::UnderWay(twin) => {
-                return if twin.await { Ok(Accepted { receipt: Receipt { duplicate: true, ..receipt }, refusal }) } else { Err(IngestError::TwinFailed) };
+                return if twin.await {
+                    Ok(Accepted { receipt: Receipt { duplicate: true, ..receipt }, refusal })
+                } else {
+                    Err(IngestError::TwinFailed)
+                };
             }
         };
         let frame = Frame {
@@ -141,6 +159,13 @@ impl Ingest {
         });
         let _position: Position = append.await.map_err(|_| IngestError::ShuttingDown)??;
         Ok(Accepted { receipt, refusal })
+    }
+
+    fn complain(&self, error: &IngestError) {
+        let second = unix_nano_now() / 1_000_000_000;
+        if self.complained_at.swap(second, Ordering::Relaxed) != second {
+            tracing::error!(error = error.text(), "requests cannot be stored");
+        }
     }
 
     /// From now on every submission is answered with [`IngestError::ShuttingDown`].
@@ -172,7 +197,11 @@ fn refusal_text(verdict: &Verdict) -> String {
             count => format!("{count} {what}s refused, the first is {what} {}: {}", first.index, first.reason),
         })
     };
-    [describe("span", &verdict.rejected_spans), describe("record", &verdict.rejected_records)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    [describe("span", &verdict.rejected_spans), describe("record", &verdict.rejected_records)]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn unix_nano_now() -> u64 {

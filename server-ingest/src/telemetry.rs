@@ -134,8 +134,8 @@ impl Metrics {
     pub fn render(&self, store: &Store) -> String {
         let stats = store.stats();
         let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&self.store.hot_rows, stats.hot_rows);
-        set(&self.store.hot_bytes, stats.hot_bytes);
+        set(&self.store.hot_rows, stats.hot_rows as u64);
+        set(&self.store.hot_bytes, stats.hot_bytes as u64);
         set(&self.store.durable_position, stats.durable.0);
         set(&self.store.applied_position, stats.applied.0);
         set(&self.store.commits, stats.commits);

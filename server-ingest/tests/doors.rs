@@ -70,7 +70,9 @@ async fn spans_of_every_door_are_queryable_when_the_answer_comes() {
     export(&server, &otlp_request(1, 3)).await.unwrap();
     assert_eq!(server.count("spans").await, 3);
 
-    call::<ExportTraceServiceResponse>(&server, "grpc", OTLP_TRACE_EXPORT, Some(&server.token), otlp_request(2, 3).encode_to_vec()).await.unwrap();
+    call::<ExportTraceServiceResponse>(&server, "grpc", OTLP_TRACE_EXPORT, Some(&server.token), otlp_request(2, 3).encode_to_vec())
+        .await
+        .unwrap();
     assert_eq!(server.count("spans").await, 6);
 
     assert_eq!(insert(&server, &typed(3, 3)).await.unwrap().status, "success");
@@ -87,7 +89,8 @@ async fn spans_of_every_door_are_queryable_when_the_answer_comes() {
     }
     assert_eq!(server.count("spans").await, 15);
 
-    let rows = server.sql("SELECT encode(trace_id, 'hex'), name, attributes, service_name FROM spans WHERE name = 'span 2' ORDER BY 1").await;
+    let rows =
+        server.sql("SELECT encode(trace_id, 'hex'), name, attributes, service_name FROM spans WHERE name = 'span 2' ORDER BY 1").await;
     assert_eq!(rows.len(), 5);
     assert_eq!(rows[0][0], "00000000000000000000000000000001");
     assert_eq!(rows[0][2], r#"{"index":2,"text":"wörld \"quoted\""}"#);
@@ -99,14 +102,17 @@ async fn compressed_requests_are_read() {
     let server = TestServer::start().await;
     for (trace, encoding) in [(1, CompressionEncoding::Gzip), (2, CompressionEncoding::Zstd)] {
         let body = otlp_request(trace, 100).encode_to_vec();
-        send::<ExportTraceServiceResponse>(&server, "otlp-grpc", OTLP_TRACE_EXPORT, Some(&server.token), body, Some(encoding)).await.unwrap();
+        send::<ExportTraceServiceResponse>(&server, "otlp-grpc", OTLP_TRACE_EXPORT, Some(&server.token), body, Some(encoding))
+            .await
+            .unwrap();
     }
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&otlp_request(3, 100).encode_to_vec()).unwrap();
     let zstd = zstd::encode_all(&otlp_request(4, 100).encode_to_vec()[..], 1).unwrap();
     for (name, body) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd)] {
         let request = reqwest::Client::new().post(server.url("otlp-http", "/v1/traces")).bearer_auth(&server.token);
-        let response = request.header("content-type", "application/x-protobuf").header("content-encoding", name).body(body).send().await.unwrap();
+        let response =
+            request.header("content-type", "application/x-protobuf").header("content-encoding", name).body(body).send().await.unwrap();
         assert_eq!(response.status(), 200, "{name}");
     }
     assert_eq!(server.count("spans").await, 400);
@@ -166,7 +172,12 @@ async fn typed_records_come_back_as_rows_of_their_kind() {
         bin_id: 4,
         bin_count: 17,
     };
-    let spc = SpcRecord { created_at_unix_nano: 1_790_000_000_000_000_002, entity_uid: "entity-2".to_owned(), feature: "f".to_owned(), value: f64::NAN };
+    let spc = SpcRecord {
+        created_at_unix_nano: 1_790_000_000_000_000_002,
+        entity_uid: "entity-2".to_owned(),
+        feature: "f".to_owned(),
+        value: f64::NAN,
+    };
     let records = [Record::Psi(psi), Record::Spc(spc)].map(|record| MonitoringRecord { record: Some(record) });
     let nameless = MonitoringRecord { record: None };
     let request = InsertMessageRequest { records: records.into_iter().chain([nameless]).collect(), ..Default::default() };
@@ -190,7 +201,11 @@ async fn messages_of_an_existing_client_are_stored() {
         }
         let json = std::fs::read(&path).unwrap();
         let message: serde_json::Value = serde_json::from_slice(&json).unwrap();
-        let scopes = message["request"]["resourceSpans"].as_array().into_iter().flatten().flat_map(|resource| resource["scopeSpans"].as_array().unwrap());
+        let scopes = message["request"]["resourceSpans"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|resource| resource["scopeSpans"].as_array().unwrap());
         sent_spans += scopes.map(|scope| scope["spans"].as_array().unwrap().len()).sum::<usize>();
         sent_records += message["records"].as_array().map_or(0, Vec::len);
         let response = insert(&server, &InsertMessageRequest { message_record: json, ..Default::default() }).await;

@@ -104,8 +104,17 @@ fn launch(folder: &Path) -> (Child, HashMap<String, String>) {
     let started = Instant::now();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.starts_with("listening "), "{line:?} after {:?}: {}", started.elapsed(), std::fs::read_to_string(folder.join("server.log")).unwrap());
-    let addresses = line.split_whitespace().skip(1).filter_map(|pair| pair.split_once('=')).map(|(door, address)| (door.to_owned(), address.to_owned()));
+    assert!(
+        line.starts_with("listening "),
+        "{line:?} after {:?}: {}",
+        started.elapsed(),
+        std::fs::read_to_string(folder.join("server.log")).unwrap()
+    );
+    let addresses = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(door, address)| (door.to_owned(), address.to_owned()));
     (child, addresses.collect())
 }
 

@@ -34,8 +34,8 @@ impl Users {
 
     /// Whether `password` is that of `username`. Takes as long for an unknown user as for a wrong password.
     pub fn check(&self, username: &str, password: &str) -> bool {
-        let is_password = PasswordHash::new(&self.hash)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
+        let is_password =
+            PasswordHash::new(&self.hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
         is_password & (username == self.username)
     }
 }

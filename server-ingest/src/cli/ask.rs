@@ -58,10 +58,11 @@ impl Answering {
         if let Some(fault) = faults.pop() {
             bail!(fault);
         }
-        let opened = tokio::task::spawn_blocking(move || Store::open_read_only(&folder)).await.context("reading the folder was interrupted")?;
+        let opened =
+            tokio::task::spawn_blocking(move || Store::open_read_only(&folder)).await.context("reading the folder was interrupted")?;
         match opened {
             Ok(store) => Ok(Self::Here(Box::new(Engine::new(Arc::clone(&store) as _, Limits::default())))),
-            Err(StoreError::InUse { holder }) => {
+            Err(StoreError::InUse { holder, .. }) => {
                 eprintln!("a server is running on {}; asking it at {holder}", source.storage);
                 Server::login(&holder, source).await.map(Self::Server)
             }

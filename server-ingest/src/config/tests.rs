@@ -32,7 +32,8 @@ fn an_open_address_needs_a_user() {
 
 #[test]
 fn all_faults_come_at_once() {
-    let error = validate(&["--storage=s3://b/p", "--grpc-addr=nowhere", "--durability=maybe", "--default-username=a"]).expect_err("refused");
+    let error =
+        validate(&["--storage=s3://b/p", "--grpc-addr=nowhere", "--durability=maybe", "--default-username=a"]).expect_err("refused");
     assert_eq!(error.faults.len(), 4, "{error}");
 }
 

@@ -52,8 +52,7 @@ impl Handle for OtlpExport {
     type Answer = ExportTraceServiceResponse;
 
     async fn handle(&self, request: Request<Bytes>) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let submission =
-            Submission { door: Door::OtlpGrpc, envelope: Envelope::Otlp, payload: request.into_inner(), batch_id: None };
+        let submission = Submission { door: Door::OtlpGrpc, envelope: Envelope::Otlp, payload: request.into_inner(), batch_id: None };
         let accepted = self.ingest.submit(submission).await?;
         Ok(Response::new(otlp_response(&accepted)))
     }

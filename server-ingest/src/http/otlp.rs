@@ -17,11 +17,7 @@ use scouter_tonic::limits::MAX_REQUEST_BYTES;
 use tonic::Code;
 
 use super::HttpDoors;
-use crate::{
-    error::IngestError,
-    grpc::otlp_response,
-    ingest::Submission,
-};
+use crate::{error::IngestError, grpc::otlp_response, ingest::Submission};
 
 /// The two encodings of OTLP/HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +44,8 @@ pub(super) async fn traces(State(doors): State<HttpDoors>, request: Request) -> 
 
 async fn store(doors: &HttpDoors, encoding: Encoding, request: Request) -> Result<Response, IngestError> {
     let (parts, body) = request.into_parts();
-    let content_encoding = parts.headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?")).to_ascii_lowercase();
+    let content_encoding =
+        parts.headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?")).to_ascii_lowercase();
     let body = inflate(&content_encoding, read(body).await?)?;
     let payload = match encoding {
         Encoding::Protobuf => body,

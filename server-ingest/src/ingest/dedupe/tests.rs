@@ -41,7 +41,11 @@ async fn a_twin_learns_the_outcome_of_the_first() {
         let waiting = tokio::spawn(twin);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        if is_stored { first.stored() } else { drop(first) }
+        if is_stored {
+            first.stored()
+        } else {
+            drop(first)
+        }
         assert_eq!(waiting.await.expect("no panic"), is_stored);
     }
 }

@@ -31,7 +31,8 @@ fn spans_keep_ids_times_and_types() {
 
 #[test]
 fn a_null_value_is_not_a_number() {
-    let json = r#"{"records":[{"Spc":{"created_at":"2026-04-25T21:18:24.123456789Z","uid":"u","feature":"f","value":null,"entity_id":0}}]}"#;
+    let json =
+        r#"{"records":[{"Spc":{"created_at":"2026-04-25T21:18:24.123456789Z","uid":"u","feature":"f","value":null,"entity_id":0}}]}"#;
     match only_record(json) {
         Record::Spc(spc) => {
             assert!(spc.value.is_nan());
