@@ -83,6 +83,9 @@ impl SpanExporter {
 
     fn _after_fork_in_child(&self) {
         self.pipeline.after_fork_in_child();
+        if self.is_shut_down.load(Ordering::Acquire) {
+            self.pipeline.shutdown(Duration::ZERO);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod envelope;
 mod error;
 mod exporter;
+mod log;
 mod processor;
 mod report;
 mod span;

@@ -4,17 +4,20 @@ use std::{
     cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bumpalo::Bump;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 use scouter_exporter::{Pipeline, QueueConfig};
 
-use crate::{config::GrpcConfig, envelope::Envelopes, error::Faults, report, span::SpanView, wait};
+use crate::{config::GrpcConfig, envelope::Envelopes, error::Faults, log, report, span::SpanView, wait};
 
 /// A span waits this long for others, unless the environment or the caller says otherwise.
 const DEFAULT_SCHEDULE_DELAY: Duration = Duration::from_millis(500);
+
+/// At most one message about dropped spans in this time.
+const WARN_INTERVAL_SECS: u64 = 30;
 
 /// What a thread keeps of its largest span, in bytes.
 const SCRATCH_BYTES: usize = 256 * 1024;
@@ -39,6 +42,9 @@ pub(crate) struct SpanProcessor {
     /// Spans that could not be read. They never reach the pipeline's own account.
     unreadable: AtomicU64,
     is_shut_down: AtomicBool,
+    built_at: Instant,
+    /// When it was last said that spans are dropped, in seconds after `built_at` plus the interval; 0: never.
+    told_at: AtomicU64,
 }
 
 impl SpanProcessor {
@@ -49,15 +55,19 @@ impl SpanProcessor {
         }
         let envelope = self.envelopes.get(&view.envelope_parts()?)?;
         let mut scratch = SCRATCH.take();
+        let mut is_queued = true;
         let written = view.write(self.default_entity_key.as_deref(), &scratch.arena, &mut scratch.bytes);
         if written.is_ok() {
-            // A refusal is counted by the pipeline.
-            let _ = self.pipeline.try_push(&envelope, &scratch.bytes);
+            is_queued = self.pipeline.try_push(&envelope, &scratch.bytes);
         }
         if scratch.bytes.capacity() <= SCRATCH_BYTES && scratch.arena.allocated_bytes() <= SCRATCH_BYTES {
             scratch.bytes.clear();
             scratch.arena.reset();
             SCRATCH.set(scratch);
+        }
+        // After a shutdown the report has said it all.
+        if !is_queued && !self.is_shut_down() {
+            self.note_dropped(span.py());
         }
         written
     }
@@ -65,16 +75,21 @@ impl SpanProcessor {
     /// Counts a span that was lost here, and says so the first time.
     fn note_unreadable(&self, py: Python<'_>, error: &PyErr) {
         if self.unreadable.fetch_add(1, Ordering::Relaxed) == 0 {
-            let log = || -> PyResult<()> {
-                let keywords = PyDict::new(py);
-                keywords.set_item("exc_info", error.value(py))?;
-                let message = "a span could not be read and was dropped; the counter `dropped_unreadable` has the total";
-                py.import("logging")?.call_method1("getLogger", ("scouter",))?.call_method("warning", (message,), Some(&keywords))?;
-                Ok(())
-            };
-            // A logging handler that raises is none of the traced program's business.
-            let _ = log();
+            log::warn(py, "a span could not be read and was dropped; the counter `dropped_unreadable` has the total", Some(error));
         }
+    }
+
+    /// Says that spans are dropped, once in a while.
+    fn note_dropped(&self, py: Python<'_>) {
+        let now = self.built_at.elapsed().as_secs() + WARN_INTERVAL_SECS;
+        let told = self.told_at.load(Ordering::Relaxed);
+        let is_due = told == 0 || now >= told + WARN_INTERVAL_SECS;
+        if !is_due || self.told_at.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let stats = self.pipeline.stats();
+        let reason = stats.last_error.map_or(String::new(), |error| format!("; last error: {error}"));
+        log::warn(py, &format!("{} spans were dropped so far{reason}", stats.spans.dropped.total()), None);
     }
 }
 
@@ -122,6 +137,8 @@ impl SpanProcessor {
             default_entity_key,
             unreadable: AtomicU64::new(0),
             is_shut_down: AtomicBool::new(false),
+            built_at: Instant::now(),
+            told_at: AtomicU64::new(0),
         })
     }
 
@@ -153,7 +170,11 @@ impl SpanProcessor {
         }
         let timeout = Duration::from_millis(u64::try_from(timeout_millis).unwrap_or(0));
         let pipeline = self.pipeline.clone();
-        wait::run(py, move || pipeline.flush(timeout).is_ok())
+        let flushed = wait::run(py, move || pipeline.flush(timeout))?;
+        if let Err(error) = &flushed {
+            log::warn(py, &error.to_string(), None);
+        }
+        Ok(flushed.is_ok())
     }
 
     /// Delivers what is queued within five seconds and stops.
@@ -189,5 +210,9 @@ impl SpanProcessor {
 
     fn _after_fork_in_child(&self) {
         self.pipeline.after_fork_in_child();
+        self.unreadable.store(0, Ordering::Relaxed);
+        if self.is_shut_down() {
+            self.pipeline.shutdown(Duration::ZERO);
+        }
     }
 }

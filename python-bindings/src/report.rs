@@ -1,7 +1,7 @@
 //! Counters as Python dictionaries.
 
 use pyo3::{prelude::*, types::PyDict};
-use scouter_exporter::{DropReason, Stats};
+use scouter_exporter::Stats;
 
 /// The counters of spans. `unreadable` spans never reached the pipeline; they are added so that the sum holds:
 /// `ended == exported + rejected + dropped + queued + in_flight`.
@@ -26,13 +26,12 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats, unreadable: u64) -> PyR
     Ok(counters)
 }
 
-/// What a shutdown came to. Spans that a fork left to the parent are not this process's to deliver.
+/// What a shutdown came to.
 pub(crate) fn shutdown<'py>(py: Python<'py>, stats: &Stats, unreadable: u64) -> PyResult<Bound<'py, PyDict>> {
     let report = PyDict::new(py);
     let spans = &stats.spans;
-    let left_to_parent = spans.dropped.get(DropReason::Forked);
     report.set_item("delivered", spans.exported)?;
-    report.set_item("undelivered", (spans.lost() + spans.pending() + unreadable).saturating_sub(left_to_parent))?;
+    report.set_item("undelivered", spans.lost() + spans.pending() + unreadable)?;
     report.set_item("last_error", stats.last_error.as_deref())?;
     Ok(report)
 }
