@@ -1,0 +1,116 @@
+//! A process that stores spans is killed at random; what it acknowledged must be there, once.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tempfile::TempDir;
+
+use super::frames::{psi_and_spans, read_ids};
+use super::{DEADLINE, fast};
+use crate::columns::Table;
+use crate::store::{Store, StoreOptions};
+
+const FOLDER: &str = "SCOUTER_TEST_CRASH_FOLDER";
+const ROUND: &str = "SCOUTER_TEST_CRASH_ROUND";
+const ROUNDS: u64 = 20;
+const WRITERS: u64 = 4;
+
+/// Not a test of its own: what the process below does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by acknowledged_spans_survive_random_kills_once"]
+async fn writer_process() {
+    let (Some(folder), Ok(round)) = (std::env::var_os(FOLDER).map(PathBuf::from), std::env::var(ROUND)) else { return };
+    let round: u64 = round.parse().unwrap();
+    let options = StoreOptions { flush_interval: Duration::from_millis(10), flush_rows: 500, ..fast() };
+    let (store, _) = Store::open(&folder, options).unwrap();
+    say("open".to_owned());
+    let writers = (0..WRITERS).map(|writer| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for frame in 0..10_000 {
+                let first = round * 100_000_000 + writer * 10_000_000 + frame * 100;
+                let last = first + 1 + frame % 90;
+                store.append(psi_and_spans(first..last)).await.unwrap();
+                say(format!("acked {first} {last}"));
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+}
+
+/// One write, so that a killed process never says half a line.
+fn say(line: String) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("\n{line}\n").as_bytes()).unwrap();
+    out.flush().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_spans_survive_random_kills_once() {
+    let folder = TempDir::new().unwrap();
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    println!("seed {seed}");
+    let mut random = seed | 1;
+    let mut acked: Vec<(u64, u64)> = Vec::new();
+    for round in 0..ROUNDS {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let before = acked.len();
+        acked.extend(run_and_kill(folder.path(), round, Duration::from_micros(random % 250_000)));
+        println!("round {round}: {} frames acknowledged", acked.len() - before);
+        if round % 5 == 4 {
+            check(&Store::open_read_only(folder.path()).unwrap(), &acked).await;
+        }
+    }
+    assert!(acked.len() > 100, "the kills left no time to store anything: {}", acked.len());
+    let (store, _) = Store::open(folder.path(), fast()).unwrap();
+    check(&store, &acked).await;
+    store.flush().await.unwrap();
+    check(&store, &acked).await;
+    store.shutdown(DEADLINE).await.unwrap();
+}
+
+/// Runs the writer, kills it some time after its store is open, and gives the ranges of numbers it acknowledged.
+fn run_and_kill(folder: &Path, round: u64, after: Duration) -> Vec<(u64, u64)> {
+    let mut writer = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "store::tests::crash::writer_process", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(FOLDER, folder)
+        .env(ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "open"), "the writer could not open its store");
+    let reader = std::thread::spawn(move || {
+        let acked = lines.filter_map(|line| {
+            let (first, last) = line.strip_prefix("acked ")?.split_once(' ')?;
+            Some((first.parse().ok()?, last.parse().ok()?))
+        });
+        acked.collect()
+    });
+    let kill_at = Instant::now() + after;
+    std::thread::sleep(kill_at.saturating_duration_since(Instant::now()));
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    reader.join().unwrap()
+}
+
+async fn check(store: &Store, acked: &[(u64, u64)]) {
+    for table in [Table::Spans, Table::Psi] {
+        let mut seen: HashMap<u64, u32> = HashMap::new();
+        for id in read_ids(&store.cut(table).await.unwrap(), table) {
+            *seen.entry(id).or_default() += 1;
+        }
+        assert!(seen.values().all(|count| *count == 1), "{table:?}: a row is there more than once");
+        for id in acked.iter().flat_map(|(first, last)| *first..*last) {
+            assert!(seen.contains_key(&id), "{table:?}: acknowledged row {id} is missing");
+        }
+    }
+}
