@@ -86,4 +86,4 @@ wait_listening() {
 }
 
 # One address of that line. usage: address FILE KEY
-address() { sed -n "s/^listening .*\\b$2=\\([^ ]*\\).*/\\1/p" "$1" | head -n 1; }
+address() { grep '^listening ' "$1" | tr ' ' '\n' | sed -n "s/^$2=//p"; }
