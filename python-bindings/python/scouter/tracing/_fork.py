@@ -47,6 +47,8 @@ def at_child_exit(function: Callable[[], None]) -> None:
     """
     if function not in _exit_functions:
         _exit_functions.append(function)
+    # A child of a fork server comes here while it imports the main module, before multiprocessing runs its fork hooks.
+    _hook_into_multiprocessing()
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         _finalize_at_exit(_marker)
@@ -64,17 +66,21 @@ def _finalize_at_exit(_: object) -> None:
     Finalize(None, _run_exit_functions, exitpriority=-10)
 
 
-def _after_fork_in_child() -> None:
-    for target in list(_renewed):
-        target._after_fork_in_child()
-    # Only a process that has imported multiprocessing can be forking for it. The finalizer must be made after
-    # multiprocessing has cleared those of the parent, which it does before it runs the hooks registered with it.
+def _hook_into_multiprocessing() -> None:
+    # Only a process that has imported multiprocessing forks for it. The finalizer must be made after multiprocessing has
+    # cleared those of the parent, which it does before it runs the hooks registered with it.
     global _hooked_into_multiprocessing
     if "multiprocessing.util" in sys.modules and not _hooked_into_multiprocessing:
         from multiprocessing.util import register_after_fork
 
         register_after_fork(_marker, _finalize_at_exit)
         _hooked_into_multiprocessing = True
+
+
+def _after_fork_in_child() -> None:
+    for target in list(_renewed):
+        target._after_fork_in_child()
+    _hook_into_multiprocessing()
 
 
 if hasattr(os, "register_at_fork"):
