@@ -101,7 +101,8 @@ fn config(arguments: Arguments) -> anyhow::Result<LoadConfig> {
         login,
         username: arguments.username,
         password: arguments.password,
-        seed: arguments.seed.unwrap_or_else(rand::random),
+        // Small enough for every reader of JSON.
+        seed: arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
         size: arguments.size,
         rate: (arguments.rate > 0.0).then_some(arguments.rate),
         until,
