@@ -60,7 +60,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
 
     let users = Users::single(&config.username, config.password.expose())?;
     let auth = Arc::new(Auth::open(users, &config.storage.join("keys"))?);
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(&store);
     let ingest =
         Arc::new(Ingest::new(Arc::clone(&store), recovery.recent_batch_ids, Admission::new(IN_FLIGHT_BYTES), Arc::clone(&metrics)));
     let engine = Arc::new(Engine::new(Arc::clone(&store) as _, Limits::default()));

@@ -129,5 +129,5 @@ async fn healthz(State(doors): State<HttpDoors>) -> Response {
 
 async fn metrics(State(doors): State<HttpDoors>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], doors.metrics.render(&doors.store)).into_response()
+    ([(header::CONTENT_TYPE, content_type)], doors.metrics.render()).into_response()
 }

@@ -1,13 +1,25 @@
 //! What the server says of itself: log lines on stderr and Prometheus metrics.
 
-use std::sync::Arc;
+use std::{
+    fmt,
+    io::IsTerminal,
+    sync::{Arc, Weak},
+};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+    },
     registry::{Registry, Unit},
 };
-use scouter_storage::{log::Door, store::Store};
+use scouter_storage::{
+    log::Door,
+    store::{Store, StoreStats},
+};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{error::IngestError, ingest::Accepted};
@@ -16,37 +28,22 @@ use crate::{error::IngestError, ingest::Accepted};
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let is_json = std::env::var("LOG_JSON").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let stderr = std::io::stderr;
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(filter);
     // A second call in one process keeps the first subscriber, which is what a test wants.
     let _ = if is_json { registry.with(lines.json()).try_init() } else { registry.with(lines).try_init() };
 }
 
-#[derive(Debug, Clone, Copy, Hash, PartialEq, Eq, EncodeLabelValue)]
-enum DoorLabel {
-    ScouterGrpc,
-    OtlpGrpc,
-    OtlpHttp,
-    ScouterHttp,
-}
-
-#[derive(Debug, Clone, Copy, Hash, PartialEq, Eq, EncodeLabelValue)]
-enum Outcome {
-    Stored,
-    Duplicate,
-    Refused,
-    Later,
-}
-
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct DoorLabels {
-    door: DoorLabel,
+    door: &'static str,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
-    door: DoorLabel,
-    outcome: Outcome,
+    door: &'static str,
+    outcome: &'static str,
 }
 
 /// The server's counters.
@@ -59,24 +56,11 @@ pub struct Metrics {
     rejected_spans: Family<DoorLabels, Counter>,
     rejected_records: Family<DoorLabels, Counter>,
     unauthenticated: Counter,
-    store: StoreGauges,
-}
-
-#[derive(Default)]
-struct StoreGauges {
-    hot_rows: Gauge,
-    hot_bytes: Gauge,
-    durable_position: Gauge,
-    applied_position: Gauge,
-    commits: Gauge,
-    commit_failures: Gauge,
-    files_written: Gauge,
-    bytes_written: Gauge,
 }
 
 impl Metrics {
-    /// All metrics at zero.
-    pub fn new() -> Arc<Self> {
+    /// All counters at zero; the figures of `store` are read whenever the metrics are.
+    pub fn new(store: &Arc<Store>) -> Arc<Self> {
         let mut registry = Registry::with_prefix("scouter");
         let requests = Family::default();
         registry.register("ingest_requests", "Requests by door and outcome", requests.clone());
@@ -92,16 +76,8 @@ impl Metrics {
         registry.register("ingest_rejected_records", "Monitoring records refused for ever, by door", rejected_records.clone());
         let unauthenticated = Counter::default();
         registry.register("unauthenticated_requests", "Requests without a valid token", unauthenticated.clone());
-        let store = StoreGauges::default();
-        registry.register("store_hot_rows", "Rows not yet in the tables", store.hot_rows.clone());
-        registry.register_with_unit("store_hot", "Memory of rows not yet in the tables", Unit::Bytes, store.hot_bytes.clone());
-        registry.register("store_durable_position", "Newest log position on disk", store.durable_position.clone());
-        registry.register("store_applied_position", "Newest log position visible to queries", store.applied_position.clone());
-        registry.register("store_commits", "Table commits since the start", store.commits.clone());
-        registry.register("store_commit_failures", "Failed table commits since the start", store.commit_failures.clone());
-        registry.register("store_files_written", "Parquet files written since the start", store.files_written.clone());
-        registry.register_with_unit("store_written", "Parquet bytes written since the start", Unit::Bytes, store.bytes_written.clone());
-        Arc::new(Self { registry, requests, bytes, spans, records, rejected_spans, rejected_records, unauthenticated, store })
+        registry.register_collector(Box::new(StoreCollector(Arc::downgrade(store))));
+        Arc::new(Self { registry, requests, bytes, spans, records, rejected_spans, rejected_records, unauthenticated })
     }
 
     pub(crate) fn count_submission(&self, door: Door, bytes: usize, outcome: &Result<Accepted, IngestError>) {
@@ -113,15 +89,15 @@ impl Metrics {
                 self.rejected_spans.get_or_create(&labels).inc_by(receipt.rejected_spans.into());
                 self.rejected_records.get_or_create(&labels).inc_by(receipt.rejected_records.into());
                 if receipt.duplicate {
-                    Outcome::Duplicate
+                    "duplicate"
                 } else {
                     self.spans.get_or_create(&labels).inc_by(receipt.spans.into());
                     self.records.get_or_create(&labels).inc_by(receipt.records.into());
-                    Outcome::Stored
+                    "stored"
                 }
             }
-            Err(error) if error.answer().retry_after.is_some() => Outcome::Later,
-            Err(_) => Outcome::Refused,
+            Err(error) if error.answer().retry_after.is_some() => "retry_later",
+            Err(_) => "refused",
         };
         self.requests.get_or_create(&RequestLabels { door, outcome }).inc();
     }
@@ -130,29 +106,73 @@ impl Metrics {
         self.unauthenticated.inc();
     }
 
-    /// The text of `/metrics`, the store's state read at this moment.
-    pub fn render(&self, store: &Store) -> String {
-        let stats = store.stats();
-        let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&self.store.hot_rows, stats.hot_rows as u64);
-        set(&self.store.hot_bytes, stats.hot_bytes as u64);
-        set(&self.store.durable_position, stats.durable.0);
-        set(&self.store.applied_position, stats.applied.0);
-        set(&self.store.commits, stats.commits);
-        set(&self.store.commit_failures, stats.commit_failures);
-        set(&self.store.files_written, stats.files_written);
-        set(&self.store.bytes_written, stats.bytes_written);
+    /// The text of `/metrics`.
+    pub fn render(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String does not fail");
         text
     }
 }
 
-fn door_label(door: Door) -> DoorLabel {
+fn door_label(door: Door) -> &'static str {
     match door {
-        Door::ScouterGrpc => DoorLabel::ScouterGrpc,
-        Door::OtlpGrpc => DoorLabel::OtlpGrpc,
-        Door::OtlpHttp => DoorLabel::OtlpHttp,
-        Door::ScouterHttp => DoorLabel::ScouterHttp,
+        Door::ScouterGrpc => "scouter_grpc",
+        Door::OtlpGrpc => "otlp_grpc",
+        Door::OtlpHttp => "otlp_http",
+        Door::ScouterHttp => "scouter_http",
     }
+}
+
+/// Reads the store's figures at each scrape.
+struct StoreCollector(Weak<Store>);
+
+impl fmt::Debug for StoreCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreCollector")
+    }
+}
+
+impl Collector for StoreCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(store) = self.0.upgrade() else { return Ok(()) };
+        let stats = store.stats();
+        for (name, help, unit, value) in gauges(&stats) {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, unit.as_ref(), gauge.metric_type())?)?;
+        }
+        for (name, help, unit, value) in counters(&stats) {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, unit.as_ref(), counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+type Figure = (&'static str, &'static str, Option<Unit>, u64);
+
+fn gauges(stats: &StoreStats) -> [Figure; 8] {
+    [
+        ("store_hot_rows", "Rows not yet in the tables", None, stats.hot_rows as u64),
+        ("store_hot", "Memory of rows not yet in the tables", Some(Unit::Bytes), stats.hot_bytes as u64),
+        ("store_durable_position", "Newest log position on disk", None, stats.durable.0),
+        ("store_applied_position", "Newest log position visible to queries", None, stats.applied.0),
+        ("store_committed_position", "Log position up to which everything is in the tables", None, stats.committed.0),
+        ("log_disk", "Segment files of the log, spares included", Some(Unit::Bytes), stats.log.disk_bytes),
+        ("log_queued_frames", "Requests waiting for the log's writer", None, stats.log.queued_frames),
+        ("log_queued", "Request bytes waiting for the log's writer", Some(Unit::Bytes), stats.log.queued_bytes),
+    ]
+}
+
+fn counters(stats: &StoreStats) -> [Figure; 9] {
+    [
+        ("store_commits", "Table commits", None, stats.commits),
+        ("store_commit_failures", "Table commits that failed and are tried again", None, stats.commit_failures),
+        ("store_checkpoint_failures", "Table checkpoints that failed", None, stats.checkpoint_failures),
+        ("store_files_written", "Parquet files written", None, stats.files_written),
+        ("store_rows_written", "Rows written to Parquet files", None, stats.rows_written),
+        ("store_written", "Parquet bytes written", Some(Unit::Bytes), stats.bytes_written),
+        ("log_frames", "Requests made durable", None, stats.log.frames),
+        ("log_payload", "Request bytes made durable", Some(Unit::Bytes), stats.log.payload_bytes),
+        ("log_commits", "Writes to the log, each with one sync", None, stats.log.commits),
+    ]
 }

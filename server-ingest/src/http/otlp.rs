@@ -10,7 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use prost::Message;
 use scouter_storage::{log::Door, otlp::Envelope};
 use scouter_tonic::limits::MAX_REQUEST_BYTES;
@@ -56,7 +56,7 @@ async fn store(doors: &HttpDoors, encoding: Encoding, request: Request) -> Resul
     };
     let submission = Submission { door: Door::OtlpHttp, envelope: Envelope::Otlp, payload, batch_id: None };
     let answer = otlp_response(&doors.ingest.submit(submission).await?);
-    Ok(encoding.response(StatusCode::OK, &answer))
+    Ok(encoding.response(&answer))
 }
 
 async fn read(body: Body) -> Result<Bytes, IngestError> {
@@ -101,12 +101,18 @@ impl Encoding {
         }
     }
 
-    fn response<M: Message + serde::Serialize>(self, status: StatusCode, message: &M) -> Response {
-        let (content_type, body) = match self {
-            Self::Protobuf => ("application/x-protobuf", message.encode_to_vec()),
-            Self::Json => ("application/json", serde_json::to_vec(message).expect("protobuf messages have JSON-safe keys")),
+    fn response(self, answer: &ExportTraceServiceResponse) -> Response {
+        let (content_type, body) = match (self, &answer.partial_success) {
+            (Self::Protobuf, _) => ("application/x-protobuf", answer.encode_to_vec()),
+            (Self::Json, None) => ("application/json", b"{}".to_vec()),
+            (Self::Json, Some(partial)) => {
+                // 64-bit numbers are text in OTLP's JSON.
+                let partial =
+                    serde_json::json!({ "rejectedSpans": partial.rejected_spans.to_string(), "errorMessage": partial.error_message });
+                ("application/json", serde_json::json!({ "partialSuccess": partial }).to_string().into_bytes())
+            }
         };
-        (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
+        ([(header::CONTENT_TYPE, content_type)], body).into_response()
     }
 }
 
