@@ -1,0 +1,154 @@
+//! The verbs: [`Engine::sql`] and [`Engine::trace`].
+
+mod session;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::execute_stream;
+use datafusion::sql::parser::Statement;
+use futures::future::BoxFuture;
+use tokio::sync::Semaphore;
+
+use crate::answer::{self, SqlAnswer};
+use crate::cut_source::CutSource;
+use crate::error::{Phase, QueryError};
+use crate::statement;
+use crate::threads::QueryThreads;
+use crate::trace::{self, Trace, TraceId};
+use session::Sessions;
+
+/// What a query may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of one answer.
+    pub max_rows: usize,
+    /// From the question to the answer, waiting for a turn included.
+    pub timeout: Duration,
+    /// What all running queries hold together: sorts, joins, groups, and the answers while they are put together.
+    pub memory_bytes: usize,
+    /// Threads of all queries, and how many ways one query is split.
+    pub target_partitions: usize,
+    /// Queries that run at once; more wait for their turn.
+    pub concurrent_queries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_rows: 1_000_000, timeout: Duration::from_secs(60), memory_bytes: 512 << 20, target_partitions: 2, concurrent_queries: 4 }
+    }
+}
+
+/// Answers questions from the cuts of a [`CutSource`]. Starting threads is left to the first question.
+///
+/// Its futures need a tokio runtime with time enabled; the work itself happens elsewhere. Dropping a future stops its query.
+pub struct Engine {
+    shared: Arc<Shared>,
+    threads: QueryThreads,
+    limits: Limits,
+}
+
+struct Shared {
+    source: Arc<dyn CutSource>,
+    sessions: Sessions,
+    turns: Semaphore,
+    limits: Limits,
+}
+
+impl Engine {
+    /// An engine over `source`.
+    pub fn new(source: Arc<dyn CutSource>, limits: Limits) -> Self {
+        let turns = Semaphore::new(limits.concurrent_queries.max(1));
+        Self {
+            shared: Arc::new(Shared { source, sessions: Sessions::new(limits), turns, limits }),
+            threads: QueryThreads::new(limits.target_partitions),
+            limits,
+        }
+    }
+
+    /// The limits it was made with.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Answers one read-only SQL statement: `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW TABLES`, `SHOW COLUMNS`, `DESCRIBE`.
+    ///
+    /// Tables are those of [`scouter_storage::columns::Table`]. Beyond DataFusion's functions there are `attr(json, key)`, the
+    /// text of one attribute; `hex(binary)` and `unhex(text)`. `trace_id = unhex('...')` and `trace_id = X'...'` use the bloom
+    /// filters of the files.
+    ///
+    /// # Errors
+    /// Every refusal and failure as [`QueryError`] says.
+    pub fn sql<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SqlAnswer, QueryError>> {
+        let shared = Arc::clone(&self.shared);
+        let sql = sql.to_owned();
+        Box::pin(self.within_limits(async move {
+            let stream = shared.run_text(&sql).await?;
+            answer::collect(stream, shared.limits, shared.sessions.memory_pool()).await
+        }))
+    }
+
+    /// The spans of a trace in tree order, none if it is unknown.
+    ///
+    /// A span that was delivered twice comes once. See [`Trace`] for the order and for what is done with broken trees.
+    ///
+    /// # Errors
+    /// As [`QueryError`] says; a trace of more than [`Limits::max_rows`] spans is refused.
+    pub fn trace(&self, trace_id: [u8; 16]) -> BoxFuture<'_, Result<Trace, QueryError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(self.within_limits(async move {
+            let stream = shared.run_text(&trace::lookup_sql(TraceId(trace_id))).await?;
+            trace::collect(stream, shared.limits, shared.sessions.memory_pool()).await
+        }))
+    }
+
+    async fn within_limits<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let shared = Arc::clone(&self.shared);
+        let work = async move {
+            let _turn = shared.turns.acquire().await.expect("the semaphore is never closed");
+            work.await
+        };
+        let running = self.threads.spawn(work).map_err(|error| QueryError::Internal(format!("could not start query threads: {error}")))?;
+        match tokio::time::timeout(self.limits.timeout, running).await {
+            Ok(Ok(answer)) => answer,
+            // The text of a panic may quote data, so it goes to the log of the process alone, where the panic hook writes it.
+            Ok(Err(_)) => Err(QueryError::Internal("the query ended in a panic or was shut down".to_owned())),
+            Err(_) => Err(QueryError::Timeout { limit: self.limits.timeout }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Engine").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    async fn run_text(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {
+        self.run(statement::parse(sql)?).await
+    }
+
+    async fn run(&self, statement: Statement) -> Result<SendableRecordBatchStream, QueryError> {
+        let memory_bytes = self.limits.memory_bytes;
+        let failed_plan = |error| QueryError::from_datafusion(&error, Phase::Plan, memory_bytes);
+        let mentioned = self.sessions.mentioned(&statement).map_err(failed_plan)?;
+        let mut cuts = Vec::with_capacity(mentioned.tables.len());
+        for table in mentioned.tables {
+            cuts.push((table, self.source.cut(table).await?));
+        }
+        let state = self.sessions.with_cuts(cuts);
+        let plan = state.statement_to_plan(statement).await.map_err(|error| mentioned.unknown.explain(failed_plan(error)))?;
+        statement::judge_plan(&plan)?;
+        let physical = state.create_physical_plan(&plan).await.map_err(failed_plan)?;
+        execute_stream(physical, state.task_ctx()).map_err(|error| QueryError::from_datafusion(&error, Phase::Run, memory_bytes))
+    }
+}

@@ -1,0 +1,145 @@
+//! What the queries of an engine share, and the session each of them gets.
+
+use std::sync::Arc;
+
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider,
+};
+use datafusion::common::TableReference;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::registry::FunctionRegistry;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement;
+use scouter_storage::columns::Table;
+use scouter_storage::store::Cut;
+
+use super::Limits;
+use crate::error::QueryError;
+use crate::functions;
+use crate::table::CutTable;
+
+const CATALOG: &str = "scouter";
+const SCHEMA: &str = "public";
+const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// Functions that make much out of little where no memory limit sees it, and that no question about spans needs.
+const LEFT_OUT: [&str; 11] = [
+    "repeat",
+    "lpad",
+    "rpad",
+    "array_repeat",
+    "list_repeat",
+    "array_resize",
+    "list_resize",
+    "range",
+    "generate_series",
+    "gen_series",
+    "version",
+];
+
+/// Footers of Parquet files that stay in memory.
+const METADATA_CACHE_BYTES: usize = 64 << 20;
+
+/// The settings, functions, caches and memory of all queries.
+pub(super) struct Sessions {
+    base: SessionState,
+}
+
+/// What a statement names in its `FROM`.
+pub(super) struct Mentioned {
+    pub(super) tables: Vec<Table>,
+    pub(super) unknown: Unknown,
+}
+
+/// Names that are no table. Some are functions, so they are a fault only when planning fails.
+pub(super) struct Unknown(Vec<String>);
+
+impl Sessions {
+    pub(super) fn new(limits: Limits) -> Self {
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes)))
+            // A reader must not be able to fill the disk that the log is on.
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .with_metadata_cache_limit(METADATA_CACHE_BYTES)
+            .build_arc()
+            .expect("a runtime without temporary files needs nothing that can fail");
+        let mut config = SessionConfig::new()
+            .with_target_partitions(limits.target_partitions.max(1))
+            .with_information_schema(true)
+            .with_create_default_catalog_and_schema(false)
+            .with_default_catalog_and_schema(CATALOG, SCHEMA);
+        let parquet = &mut config.options_mut().execution.parquet;
+        parquet.pruning = true;
+        parquet.enable_page_index = true;
+        parquet.bloom_filter_on_read = true;
+        parquet.pushdown_filters = true;
+        parquet.reorder_filters = true;
+        let mut base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        for name in LEFT_OUT {
+            base.deregister_udf(name).expect("functions can be taken out of a session");
+        }
+        for function in functions::all() {
+            base.register_udf(Arc::new(function)).expect("functions can be put into a session");
+        }
+        Self { base }
+    }
+
+    pub(super) fn memory_pool(&self) -> &Arc<dyn MemoryPool> {
+        &self.base.runtime_env().memory_pool
+    }
+
+    /// The tables that a statement reads.
+    pub(super) fn mentioned(&self, statement: &Statement) -> DataFusionResult<Mentioned> {
+        let (mut tables, mut unknown) = (Vec::new(), Vec::new());
+        for reference in self.base.resolve_table_references(statement)? {
+            match ours(&reference) {
+                Some(table) if tables.contains(&table) => {}
+                Some(table) => tables.push(table),
+                None if reference.schema() == Some(INFORMATION_SCHEMA) => {}
+                None => unknown.push(reference.to_string()),
+            }
+        }
+        Ok(Mentioned { tables, unknown: Unknown(unknown) })
+    }
+
+    /// A session for one query. Tables without a cut are there to be listed, not to be read.
+    pub(super) fn with_cuts(&self, cuts: Vec<(Table, Cut)>) -> SessionState {
+        let schema = MemorySchemaProvider::new();
+        let mut cuts = cuts;
+        for table in Table::ALL {
+            let cut = cuts.iter().position(|(of, _)| *of == table).map(|index| cuts.swap_remove(index).1);
+            schema.register_table(table.name().to_owned(), Arc::new(CutTable::new(table, cut))).expect("table names differ");
+        }
+        let catalog = MemoryCatalogProvider::new();
+        catalog.register_schema(SCHEMA, Arc::new(schema)).expect("a new catalog takes a schema");
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+        let mut state = self.base.clone();
+        state.register_catalog_list(Arc::new(catalogs));
+        state.mark_start_execution();
+        state
+    }
+}
+
+impl Unknown {
+    /// Says that a table does not exist if that is why planning failed.
+    pub(super) fn explain(mut self, error: QueryError) -> QueryError {
+        let is_the_reason = |name: &String| match &error {
+            QueryError::Invalid { message } => message.contains("not found") && message.contains(name.trim_matches('"')),
+            _ => false,
+        };
+        match self.0.iter().position(is_the_reason) {
+            Some(index) => QueryError::unknown_table(self.0.swap_remove(index)),
+            None => error,
+        }
+    }
+}
+
+fn ours(reference: &TableReference) -> Option<Table> {
+    let is_ours = reference.catalog().is_none_or(|name| name == CATALOG) && reference.schema().is_none_or(|name| name == SCHEMA);
+    if is_ours { Table::from_name(reference.table()) } else { None }
+}

@@ -1,0 +1,198 @@
+//! Which statements are answered.
+//!
+//! A statement is parsed once and judged three times: its text before parsing, its tree before planning, its plan before
+//! optimizing. The first two and the last bound how deep and how large a query can be, because most code that works on queries
+//! recurses, and a stack that overflows ends the server, acknowledged rows or not.
+
+use std::ops::ControlFlow;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, SetExpr, Statement as SqlStatement, Visit, Visitor};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use crate::error::{Phase, QueryError};
+
+/// The longest statement. [`crate::threads`] gives stacks that go with it.
+pub(crate) const MAX_SQL_BYTES: usize = 64 << 10;
+
+/// Set operations and joins in one statement.
+const MAX_RELATIONS: usize = 100;
+
+/// How deep expressions may be. A chain of `OR` of n terms is n deep; a list after `IN` is not.
+const MAX_EXPRESSION_DEPTH: usize = 400;
+
+/// How deep plans may be.
+const MAX_PLAN_DEPTH: usize = 400;
+
+/// Steps of a plan, those of a common table expression counted at each use.
+const MAX_PLAN_STEPS: usize = 4000;
+
+/// Reads one statement and refuses it if it does anything but read, or is too large to be planned.
+pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
+    if sql.len() > MAX_SQL_BYTES {
+        return Err(QueryError::TooComplex { what: "bytes", limit: MAX_SQL_BYTES });
+    }
+    judge_words(sql)?;
+    let parsed = DFParserBuilder::new(sql).build().and_then(|mut parser| parser.parse_statements());
+    let mut statements = parsed.map_err(|error| match QueryError::from_datafusion(&error, Phase::Plan, 0) {
+        QueryError::Invalid { message } => QueryError::Syntax { message },
+        other => other,
+    })?;
+    let statement = match (statements.pop_front(), statements.len()) {
+        (None, _) => return Err(QueryError::Syntax { message: "it is empty".to_owned() }),
+        (Some(statement), 0) => statement,
+        (Some(_), more) => return Err(QueryError::Syntax { message: format!("there are {} of them", more + 1) }),
+    };
+    // Depth first: printing a refused statement recurses too.
+    judge_depth(&statement)?;
+    judge_kind(&statement)?;
+    Ok(statement)
+}
+
+/// Refuses plans that write or change settings, and plans that are too large.
+pub(crate) fn judge_plan(plan: &LogicalPlan) -> Result<(), QueryError> {
+    judge_plan_size(plan)?;
+    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    read_only.verify_plan(plan).map_err(|_| QueryError::NotReadOnly { statement: plan.display().to_string() })
+}
+
+/// What nests without the parser's own recursion limit is counted by its words.
+fn judge_words(sql: &str) -> Result<(), QueryError> {
+    let (mut relations, mut explains) = (0, 0);
+    // What is not tokens is left to the parser to refuse.
+    for token in Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default() {
+        let Token::Word(word) = token else { continue };
+        match word.keyword {
+            Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::MINUS | Keyword::JOIN => relations += 1,
+            Keyword::EXPLAIN | Keyword::DESCRIBE => explains += 1,
+            _ => {}
+        }
+    }
+    if relations > MAX_RELATIONS {
+        return Err(QueryError::TooComplex { what: "joins and set operations", limit: MAX_RELATIONS });
+    }
+    if explains > 1 {
+        return Err(QueryError::Syntax { message: "it has more than one EXPLAIN or DESCRIBE".to_owned() });
+    }
+    Ok(())
+}
+
+fn judge_kind(statement: &Statement) -> Result<(), QueryError> {
+    let is_read_only = match statement {
+        Statement::Statement(statement) => is_read_only(statement),
+        Statement::Explain(explain) => return judge_kind(&explain.statement),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
+    };
+    if is_read_only { Ok(()) } else { Err(QueryError::NotReadOnly { statement: first_words(&statement.to_string()) }) }
+}
+
+fn is_read_only(statement: &SqlStatement) -> bool {
+    match statement {
+        SqlStatement::Query(query) => reads_only(&query.body),
+        SqlStatement::Explain { statement, .. } => is_read_only(statement),
+        SqlStatement::ExplainTable { .. } | SqlStatement::ShowTables { .. } | SqlStatement::ShowColumns { .. } => true,
+        _ => false,
+    }
+}
+
+fn reads_only(body: &SetExpr) -> bool {
+    match body {
+        SetExpr::Select(select) => select.into.is_none(),
+        SetExpr::Query(query) => reads_only(&query.body),
+        SetExpr::SetOperation { left, right, .. } => reads_only(left) && reads_only(right),
+        SetExpr::Values(_) | SetExpr::Table(_) => true,
+        _ => false,
+    }
+}
+
+/// The words of a statement that say what it does, in capitals.
+fn first_words(statement: &str) -> String {
+    let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+    let words: Vec<&str> = statement.split_whitespace().take_while(is_word).take(3).collect();
+    match words.as_slice() {
+        [] => "this statement".to_owned(),
+        ["CREATE" | "DROP" | "ALTER" | "START" | "SHOW", ..] => words.join(" ").to_uppercase(),
+        [first, ..] => first.to_uppercase(),
+    }
+}
+
+fn judge_depth(statement: &Statement) -> Result<(), QueryError> {
+    let too_deep = match statement {
+        Statement::Statement(statement) => statement.visit(&mut Depth(0)).is_break(),
+        Statement::Explain(explain) => return judge_depth(&explain.statement),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
+    };
+    if too_deep { Err(too_deep_expression()) } else { Ok(()) }
+}
+
+fn too_deep_expression() -> QueryError {
+    QueryError::TooComplex { what: "levels of expressions (a list after IN is one level)", limit: MAX_EXPRESSION_DEPTH }
+}
+
+/// How deep the visited expression stands. The visit ends at the limit, so it never recurses further itself.
+struct Depth(usize);
+
+impl Visitor for Depth {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, _: &SqlExpr) -> ControlFlow<()> {
+        self.0 += 1;
+        if self.0 > MAX_EXPRESSION_DEPTH { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn post_visit_expr(&mut self, _: &SqlExpr) -> ControlFlow<()> {
+        self.0 -= 1;
+        ControlFlow::Continue(())
+    }
+}
+
+/// Measures the plan as the tree that the optimizer will see: what is shared counts at each use.
+fn judge_plan_size(plan: &LogicalPlan) -> Result<(), QueryError> {
+    let (mut steps, mut is_too_deep) = (0, false);
+    let visited = plan.apply_with_subqueries(|step| {
+        steps += 1;
+        step.apply_expressions(|expression| {
+            is_too_deep |= is_deeper_than(expression, MAX_EXPRESSION_DEPTH)?;
+            Ok(if is_too_deep { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
+        Ok(if is_too_deep || steps > MAX_PLAN_STEPS { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    visited.map_err(|error| QueryError::from_datafusion(&error, Phase::Plan, 0))?;
+    if is_too_deep {
+        return Err(too_deep_expression());
+    }
+    if steps > MAX_PLAN_STEPS {
+        return Err(QueryError::TooComplex { what: "steps, common table expressions counted at each use", limit: MAX_PLAN_STEPS });
+    }
+    let mut stack = vec![(plan, 1)];
+    while let Some((step, depth)) = stack.pop() {
+        if depth > MAX_PLAN_DEPTH {
+            return Err(QueryError::TooComplex { what: "nested steps", limit: MAX_PLAN_DEPTH });
+        }
+        stack.extend(step.inputs().into_iter().map(|input| (input, depth + 1)));
+    }
+    Ok(())
+}
+
+fn is_deeper_than(expression: &Expr, limit: usize) -> DataFusionResult<bool> {
+    let mut stack = vec![(expression, 1)];
+    while let Some((expression, depth)) = stack.pop() {
+        if depth > limit {
+            return Ok(true);
+        }
+        expression.apply_children(|child| {
+            stack.push((child, depth + 1));
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests;
