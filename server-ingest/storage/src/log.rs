@@ -16,7 +16,11 @@
 //! - a full disk or a spent budget refuses frames ([`LogError::is_retryable`]) and ends nothing.
 
 use std::fmt;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,11 +28,29 @@ use uuid::Uuid;
 
 use crate::otlp::Envelope;
 
+mod dedupe;
+mod disk;
 mod error;
+mod fill;
+mod folder;
+mod format;
+mod queue;
+mod recover;
 mod replay;
+mod scan;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::LogError;
 pub use replay::Replay;
+
+use disk::{Disk, RealDisk};
+use folder::Folder;
+use queue::Queue;
+use recover::{Ready, Recovered};
+use writer::{Shared, Writer};
 
 /// Number of a frame, from 1, never used twice in one log. 0 stands for "nothing yet".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -183,61 +205,180 @@ pub struct LogStats {
 pub type Sink = Box<dyn FnMut(Position, Frame) + Send>;
 
 /// The log, open for writing. Dropping it closes it as [`Log::close`] does.
-pub struct Log {}
+pub struct Log {
+    shared: Arc<Shared>,
+    folder: Arc<Folder>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What ends when the log is closed.
+struct Running {
+    writer: JoinHandle<()>,
+    filler: JoinHandle<()>,
+    _lock: File,
+}
 
 impl Log {
-    /// Opens or creates the log in `dir`; `sink` gets every frame appended from now on (what is there already: [`Log::replay`]).
-    pub fn open(_dir: &Path, _options: LogOptions, _sink: Sink) -> Result<(Self, Opened), LogError> {
-        Err(LogError::Closed)
+    /// Opens or creates the log in `dir`, reading and checking all of it; blocking I/O. `sink` gets every frame appended from
+    /// now on; what is there already comes from [`Log::replay`].
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`], [`LogError::MissingSegment`] and the like name what is damaged; nothing is repaired but an
+    /// unfinished end. [`LogError::InUse`]: another process, or this one, has it open.
+    pub fn open(dir: &Path, options: LogOptions, sink: Sink) -> Result<(Self, Opened), LogError> {
+        Self::open_on(Arc::new(RealDisk), dir, options, sink)
     }
 
-    /// Opens the log of a stopped server for reading; changes nothing on disk.
-    pub fn open_read_only(_dir: &Path) -> Result<(LogReader, Opened), LogError> {
-        Err(LogError::Closed)
+    fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions, sink: Sink) -> Result<(Self, Opened), LogError> {
+        let Ready { folder, lock, start, recent, opened } = recover::open(dir, options, disk)?;
+        let folder = Arc::new(folder);
+        let shared = Arc::new(Shared::new(Queue::new(&folder.options), start.last, recent));
+        let writer = Writer::new(Arc::clone(&shared), Arc::clone(&folder), sink, start);
+        let writer = spawn("scouter-log-write", dir, move || writer.run())?;
+        let filled = Arc::clone(&folder);
+        let filler = spawn("scouter-log-fill", dir, move || filled.fill_when_wanted());
+        let filler = match filler {
+            Ok(filler) => filler,
+            Err(error) => {
+                shared.queue.close();
+                let _ = writer.join();
+                return Err(error);
+            }
+        };
+        let running = Mutex::new(Some(Running { writer, filler, _lock: lock }));
+        Ok((Self { shared, folder, running }, opened))
     }
 
-    /// Appends a frame and answers when it is durable.
-    pub async fn append_durable(&self, _frame: Frame) -> Result<Position, LogError> {
-        Err(LogError::Closed)
+    /// Opens the log of a stopped server for reading: changes nothing on disk, takes no lock, passes over an unfinished end.
+    pub fn open_read_only(dir: &Path) -> Result<(LogReader, Opened), LogError> {
+        let recovered = recover::open_read_only(dir)?;
+        let opened = recovered.opened();
+        Ok((LogReader { dir: dir.to_owned(), recovered }, opened))
     }
 
-    /// The last durable position.
+    /// Appends a frame and answers when it is durable, with its position. Waits while the queue is full.
+    ///
+    /// Cancel-safe: dropped while it waits for room, the frame is never written; dropped later, it may or may not be. It needs
+    /// no particular async runtime.
+    ///
+    /// # Errors
+    /// See [`LogError::is_retryable`]. After an error other than [`LogError::Failed`] the frame is not in the log; after
+    /// `Failed` nobody knows, and opening the log again tells.
+    pub async fn append_durable(&self, frame: Frame) -> Result<Position, LogError> {
+        let frame_bytes = self.admit(&frame)?;
+        let answered = self.shared.queue.push(frame, frame_bytes).await?;
+        match answered.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.failed().unwrap_or(LogError::Closed)),
+        }
+    }
+
+    /// The last durable position. Every position that `append_durable` has answered is at or below it.
     pub fn durable(&self) -> Position {
-        Position(0)
+        Position(self.shared.durable.load(Ordering::Acquire))
     }
 
-    /// The durable frames after `after`, up to what is durable now.
-    pub fn replay(&self, _after: Position) -> Replay {
-        Replay {}
+    /// The durable frames after `after`, up to what is durable now. The first item is an error when frames after `after` were
+    /// trimmed. Blocking I/O.
+    pub fn replay(&self, after: Position) -> Replay {
+        let until = self.durable();
+        let segments = self.folder.lock().segments.clone();
+        Replay::new(self.folder.dir.clone(), segments, after, until)
     }
 
-    /// Lets go of segments whose frames are all at or below `up_to`. Blocking I/O.
-    pub fn trim(&self, _up_to: Position) -> Result<(), LogError> {
-        Err(LogError::Closed)
+    /// Lets go of segments whose frames are all at or below `up_to`; the one that is written to stays. Blocking I/O, cheap when
+    /// there is nothing to let go.
+    pub fn trim(&self, up_to: Position) -> Result<(), LogError> {
+        if let Some(error) = self.failed() {
+            return Err(error);
+        }
+        let up_to = up_to.min(self.durable()).0;
+        let synced = self.shared.synced.load(Ordering::Acquire);
+        let log_id = self.folder.log_id;
+        self.folder.trim(up_to, synced, |first| format::encode_ids(log_id, self.shared.recent().before(first)))
     }
 
     /// Why the log failed, if it did.
     pub fn failed(&self) -> Option<LogError> {
-        None
+        self.shared.failure.get().cloned()
     }
 
     /// Figures since it was opened.
     pub fn stats(&self) -> LogStats {
-        LogStats::default()
+        let (segments, disk_bytes) = {
+            let state = self.folder.lock();
+            (state.segments.len() as u64, state.disk_bytes)
+        };
+        LogStats {
+            frames: self.shared.frames.load(Ordering::Relaxed),
+            payload_bytes: self.shared.payload_bytes.load(Ordering::Relaxed),
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            segments,
+            disk_bytes,
+            queued_frames: self.shared.queue.used_frames(),
+            queued_bytes: self.shared.queue.used_bytes(),
+        }
     }
 
-    /// Takes no more frames, makes durable and hands over what is queued, closes. Blocking.
+    /// Takes no more frames, makes durable, answers and hands over what is queued, syncs, drops the sink. Blocking; a second
+    /// call does nothing. The error is the one that ended the log, or of writing down that it was closed.
     pub fn close(&self) -> Result<(), LogError> {
-        Ok(())
+        let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return self.failed().map_or(Ok(()), Err);
+        };
+        self.shared.queue.close();
+        // A thread that panicked has noted it as the log's failure.
+        let _ = running.writer.join();
+        let _ = running.filler.join();
+        if let Some(error) = self.failed() {
+            return Err(error);
+        }
+        self.folder.note_durable(self.shared.synced.load(Ordering::Acquire))
+    }
+
+    /// Bytes of the frame in a segment, if it may enter.
+    fn admit(&self, frame: &Frame) -> Result<u64, LogError> {
+        let body_bytes = format::body_bytes(frame);
+        let payload_bytes = frame.payload.len() as u64;
+        if payload_bytes > MAX_PAYLOAD_BYTES as u64 {
+            return Err(LogError::TooLarge { bytes: payload_bytes, limit_bytes: MAX_PAYLOAD_BYTES as u64 });
+        }
+        // A frame whose segment does not fit into the budget beside another would be refused for ever: no matter of retrying.
+        let options = &self.folder.options;
+        let limit_bytes = format::MAX_BODY_BYTES.min(options.max_bytes - options.segment_bytes - 2 * format::BLOCK_BYTES);
+        if body_bytes > limit_bytes {
+            return Err(LogError::TooLarge { bytes: body_bytes, limit_bytes });
+        }
+        Ok(format::frame_bytes(body_bytes))
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what was answered is durable already.
+        let _ = self.close();
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("dir", &self.folder.dir).field("durable", &self.durable()).finish_non_exhaustive()
     }
 }
 
 /// The log of a stopped server, for reading.
-pub struct LogReader {}
+pub struct LogReader {
+    dir: PathBuf,
+    recovered: Recovered,
+}
 
 impl LogReader {
-    /// The frames after `after`.
-    pub fn replay(&self, _after: Position) -> Replay {
-        Replay {}
+    /// The frames after `after`. The first item is an error when frames after `after` were trimmed.
+    pub fn replay(&self, after: Position) -> Replay {
+        Replay::new(self.dir.clone(), self.recovered.segments.clone(), after, Position(self.recovered.last))
     }
+}
+
+fn spawn(name: &str, dir: &Path, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| LogError::io("start the threads of", dir, error))
 }

@@ -1,0 +1,184 @@
+//! Spare segments: files that were really written once, so that a sync of what is put in them later commits no metadata.
+//!
+//! A thread of their own writes new ones, because writing 64 MiB would hold up commits. Trimmed segments become spares as they
+//! are; in the steady state nothing is filled.
+
+use std::fs::File;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
+
+use super::LogError;
+use super::disk::Disk;
+use super::folder::{Folder, State};
+
+const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+
+/// A file ready to become a segment.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) bytes: u64,
+    /// How often it was a segment.
+    pub(super) generation: u64,
+}
+
+/// Where writer and filling thread stand.
+pub(super) struct Filling {
+    pub(super) next_spare: u64,
+    wanted: bool,
+    refused: Option<LogError>,
+    ended: bool,
+}
+
+impl Filling {
+    /// Numbers spares from `next_spare` on.
+    pub(super) fn new(next_spare: u64) -> Self {
+        Self { next_spare, wanted: false, refused: None, ended: false }
+    }
+}
+
+impl Folder {
+    /// Asks for a spare without waiting, unless there is one.
+    pub(super) fn want_spare(&self) {
+        let mut state = self.lock();
+        if state.spares.is_empty() && !state.filling.wanted {
+            state.filling.wanted = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Takes a spare of the usual size, waiting until one is filled. The error is for the frames that need it.
+    pub(super) fn take_spare(&self) -> Result<Spare, LogError> {
+        let mut state = self.lock();
+        state.filling.refused = None;
+        loop {
+            if let Some(spare) = state.spares.pop() {
+                return Ok(spare);
+            }
+            if let Some(error) = state.filling.refused.take() {
+                return Err(error);
+            }
+            if state.filling.ended {
+                return Err(LogError::Closed);
+            }
+            state.filling.wanted = true;
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Makes a spare of any size, for a frame that is larger than a segment; usual spares make room for it in the budget.
+    pub(super) fn make_spare(&self, bytes: u64) -> Result<Spare, LogError> {
+        let dropped = {
+            let mut state = self.lock();
+            let over = (state.disk_bytes + bytes).saturating_sub(self.options.max_bytes);
+            let drop = usize::try_from(over.div_ceil(self.options.segment_bytes)).unwrap_or(usize::MAX).min(state.spares.len());
+            let keep = state.spares.len() - drop;
+            state.spares.split_off(keep)
+        };
+        for spare in dropped {
+            self.disk.remove(&spare.path).map_err(|error| LogError::io("remove", &spare.path, error))?;
+            self.lock().disk_bytes -= spare.bytes;
+        }
+        self.reserve(&mut self.lock(), bytes)?;
+        self.fill(bytes)
+    }
+
+    /// The filling thread: until [`Folder::end_filling`].
+    pub(super) fn fill_when_wanted(&self) {
+        let _ends = EndsWithThread(self);
+        let mut state = self.lock();
+        loop {
+            if state.filling.ended {
+                return;
+            }
+            if !state.filling.wanted || !state.spares.is_empty() {
+                state.filling.wanted = false;
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let bytes = self.options.segment_bytes;
+            let filled = match self.reserve(&mut state, bytes) {
+                Ok(()) => {
+                    drop(state);
+                    let filled = self.fill(bytes);
+                    state = self.lock();
+                    filled
+                }
+                Err(error) => Err(error),
+            };
+            state.filling.wanted = false;
+            match filled {
+                Ok(spare) => state.spares.push(spare),
+                Err(error) => state.filling.refused = Some(error),
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    pub(super) fn end_filling(&self) {
+        self.lock().filling.ended = true;
+        self.changed.notify_all();
+    }
+
+    fn reserve(&self, state: &mut MutexGuard<'_, State>, bytes: u64) -> Result<(), LogError> {
+        if state.disk_bytes + bytes > self.options.max_bytes {
+            return Err(LogError::BudgetExhausted {
+                dir: self.dir.clone(),
+                budget_bytes: self.options.max_bytes,
+                used_bytes: state.disk_bytes,
+                need_bytes: bytes,
+            });
+        }
+        state.disk_bytes += bytes;
+        Ok(())
+    }
+
+    /// Creates and writes a file of `bytes` that are reserved; gives the reservation back if it cannot.
+    fn fill(&self, bytes: u64) -> Result<Spare, LogError> {
+        let path = self.new_spare_path();
+        let unfinished = path.with_extension("tmp");
+        self.write_spare(&unfinished, &path, bytes).map_err(|error| {
+            // What was written of it must not keep the room that others need.
+            let _ = self.disk.remove(&unfinished);
+            self.lock().disk_bytes -= bytes;
+            match error {
+                LogError::Io { ref cause, .. } if error.is_out_of_space() => {
+                    LogError::DiskFull { dir: self.dir.clone(), need_bytes: bytes, cause: cause.clone() }
+                }
+                other => other,
+            }
+        })
+    }
+
+    fn write_spare(&self, unfinished: &Path, path: &Path, bytes: u64) -> Result<Spare, LogError> {
+        let file = self.disk.create(unfinished).map_err(|error| LogError::io("create", unfinished, error))?;
+        write_zeros(&*self.disk, &file, unfinished, 0, bytes)?;
+        self.disk.sync(&file, unfinished).map_err(|error| LogError::io("sync", unfinished, error))?;
+        self.disk.rename(unfinished, path).map_err(|error| LogError::io("rename", unfinished, error))?;
+        Ok(Spare { path: path.to_owned(), file, bytes, generation: 0 })
+    }
+}
+
+/// However the filling thread ends, nobody waits for it afterwards. Made before the state is locked, so dropped after.
+struct EndsWithThread<'a>(&'a Folder);
+
+impl Drop for EndsWithThread<'_> {
+    fn drop(&mut self) {
+        self.0.end_filling();
+    }
+}
+
+/// Writes zeros to the bytes from `start` to `end`; does not sync.
+pub(super) fn write_zeros(disk: &dyn Disk, file: &File, path: &Path, start: u64, end: u64) -> Result<(), LogError> {
+    let mut offset = start;
+    while offset < end {
+        let length = (end - offset).min(ZEROS.len() as u64);
+        let zeros = &ZEROS[..length as usize];
+        disk.write_all_at(file, path, offset, &mut [IoSlice::new(zeros)]).map_err(|error| LogError::io("write", path, error))?;
+        offset += length;
+    }
+    Ok(())
+}
