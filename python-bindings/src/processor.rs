@@ -89,7 +89,7 @@ impl SpanProcessor {
         }
         let stats = self.pipeline.stats();
         let reason = stats.last_error.map_or(String::new(), |error| format!("; last error: {error}"));
-        log::warn(py, &format!("{} spans were dropped so far{reason}", stats.spans.dropped.total()), None);
+        log::warn(py, &format!("spans dropped so far: {}{reason}", stats.spans.dropped.total()), None);
     }
 }
 

@@ -129,7 +129,7 @@ def test_a_wrong_password_is_told_and_loses_nothing_but_the_spans(server: Server
     with caplog.at_level(logging.WARNING, "scouter"):
         report = shutdown_tracer(timeout=1)
     assert (report.delivered, report.undelivered) == (0, 1)
-    assert "1 spans were not delivered" in caplog.text
+    assert "spans not delivered: 1" in caplog.text
     assert "wrong" not in caplog.text.replace("wrong password", "")
     assert server.spans(service) == []
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, TypedDict, final
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
 __all__ = ["GrpcConfig", "SpanExporter", "SpanProcessor", "TransportType", "__version__", "encode_spans"]
 
@@ -70,7 +70,7 @@ class GrpcConfig:
         ca_file: str | PathLike[str] | None = None,
         compression: Literal["none", "gzip", "zstd"] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> GrpcConfig: ...
+    ) -> Self: ...
     @property
     def server_uri(self) -> str:
         """Address of the server."""
@@ -124,7 +124,7 @@ class SpanProcessor:
         max_export_batch_size: int | None = None,
         max_queue_bytes: int | None = None,
         default_entity_key: str | None = None,
-    ) -> SpanProcessor: ...
+    ) -> Self: ...
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Does nothing: a span is of interest when it ends."""
     def on_end(self, span: ReadableSpan) -> None:
@@ -160,7 +160,7 @@ class SpanProcessor:
 class SpanExporter:
     """The Rust half of `scouter.tracing.GrpcSpanExporter`."""
 
-    def __new__(cls, transport_config: GrpcConfig | None = None) -> SpanExporter: ...
+    def __new__(cls, transport_config: GrpcConfig | None = None) -> Self: ...
     def send(self, spans: Iterable[ReadableSpan]) -> None:
         """Encodes spans, sends them and waits for the server to have stored them.
 

@@ -49,10 +49,10 @@ class GrpcSpanExporter(_scouter.SpanExporter, SpanExporter):
         try:
             self.send(spans)
         except ScouterError as error:
-            _logger.error("%d spans were not delivered: %s", len(spans), error)
+            _logger.error("spans not delivered: %d; %s", len(spans), error)
             return SpanExportResult.FAILURE
         except Exception:
-            _logger.exception("%d spans were not delivered", len(spans))
+            _logger.exception("spans not delivered: %d", len(spans))
             return SpanExportResult.FAILURE
         return SpanExportResult.SUCCESS
 

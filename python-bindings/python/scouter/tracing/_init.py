@@ -451,7 +451,7 @@ def _shut_down_processors(processors: Sequence[sdk.SpanProcessor], timeout: floa
         undelivered += report["undelivered"]
         if first and report["undelivered"]:
             reason = report["last_error"]
-            _logger.warning("%d spans were not delivered%s", report["undelivered"], f"; last error: {reason}" if reason else "")
+            _logger.warning("spans not delivered: %d%s", report["undelivered"], f"; last error: {reason}" if reason else "")
     if pending is not None and pending(deadline) is not True:
         complete = False
         _logger.warning("a second exporter did not shut down in time")
