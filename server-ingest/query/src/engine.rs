@@ -2,9 +2,6 @@
 
 mod session;
 
-#[cfg(test)]
-mod tests;
-
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,9 +2,6 @@
 
 mod files;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
