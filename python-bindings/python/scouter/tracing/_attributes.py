@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from opentelemetry.util.types import AnyValue
 
@@ -27,15 +27,16 @@ def flatten_attributes(argument: str, attributes: object) -> dict[str, AnyValue]
     """
     if attributes is None:
         return {}
-    is_list = isinstance(attributes, Sequence) and not isinstance(attributes, (str, bytes))
-    parts = cast("Sequence[object]", attributes) if is_list else [attributes]
+    parts: list[Any] = [attributes]
+    if isinstance(attributes, Sequence) and not isinstance(attributes, (str, bytes)):
+        parts = list(attributes)  # pyright: ignore[reportUnknownArgumentType]
     flat: dict[str, AnyValue] = {}
     for part in parts:
         dump = getattr(part, "model_dump", None)
-        mapping: object = dump() if callable(dump) else part
+        mapping: Any = dump() if callable(dump) else part
         if not isinstance(mapping, Mapping):
             raise ConfigError(f"{argument} must be a mapping or a list of mappings, not {type(part).__name__}")
-        flat.update(_dotted(argument, cast("Mapping[Any, Any]", mapping), ""))
+        flat.update(_dotted(argument, mapping, ""))  # pyright: ignore[reportUnknownArgumentType]
     return flat
 
 
@@ -44,6 +45,6 @@ def _dotted(argument: str, mapping: Mapping[Any, Any], prefix: str) -> Iterator[
         if not isinstance(key, str) or not key:
             raise ConfigError(f"{argument} must have non-empty strings as keys, not {key!r}")
         if isinstance(value, Mapping):
-            yield from _dotted(argument, cast("Mapping[Any, Any]", value), f"{prefix}{key}.")
+            yield from _dotted(argument, value, f"{prefix}{key}.")  # pyright: ignore[reportUnknownArgumentType]
         else:
             yield prefix + key, value
