@@ -1,17 +1,10 @@
-"""`init_tracer` and what belongs to it: flush, shutdown, statistics, the end of the process."""
+"""`init_tracer`: arguments checked, a pipeline built, a provider set up or set up again."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import logging
 import math
 import os
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
 
 from opentelemetry import trace
 from opentelemetry.sdk import trace as sdk
@@ -31,92 +24,15 @@ from scouter._scouter import GrpcConfig, __version__
 from scouter.errors import ConfigError
 from scouter.tracing._attributes import flatten_attributes
 from scouter.tracing._batch import BatchConfig
-from scouter.tracing._fork import at_child_exit, renew_in_child
+from scouter.tracing._fork import renew_in_child
+from scouter.tracing._lifecycle import EXIT_TIMEOUT_SECS, GlobalProvider, Installation, installations, shut_down_processors
 from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanProcessor
 from scouter.tracing._provider import ProcessorSlot, ScouterTracerProvider
 
-__all__ = ["ShutdownReport", "flush_tracer", "get_tracer", "init_tracer", "shutdown_tracer", "stats"]
-
-_logger = logging.getLogger("scouter")
+__all__ = ["get_tracer", "init_tracer"]
 
 DEFAULT_SERVICE_NAME = "scouter_service"
 DEFAULT_SCOPE = f"scouter.tracer.{__version__}"
-
-EXIT_TIMEOUT_SECS = 5.0
-"""How long the end of the process waits for spans to be delivered."""
-
-GlobalProvider = Literal["set", "attach", "none"]
-
-
-@dataclass(frozen=True)
-class ShutdownReport:
-    """What became of the spans when the tracer was shut down.
-
-    Args:
-        delivered: Spans stored by the server since `init_tracer`.
-        undelivered: Spans that ended and are not known to be stored: dropped, refused, failed or still on their way.
-        complete: Whether everything stopped in time.
-    """
-
-    delivered: int
-    undelivered: int
-    complete: bool
-
-
-@dataclass
-class _Installation:
-    """A provider that one pipeline of ours feeds from."""
-
-    mode: GlobalProvider
-    provider: sdk.TracerProvider
-    slot: ProcessorSlot
-
-    @property
-    def native(self) -> GrpcSpanProcessor | None:
-        for processor in self.slot.ours:
-            if isinstance(processor, GrpcSpanProcessor):
-                return processor
-        return None
-
-
-class _Installations:
-    """Every provider of this process that `init_tracer` feeds from; the last one is the current one."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._all: list[_Installation] = []
-        self._exit_arranged = False
-        renew_in_child(self)
-
-    def all(self) -> list[_Installation]:
-        with self.lock:
-            return list(self._all)
-
-    def find(self, provider: object) -> _Installation | None:
-        return next((i for i in self._all if i.provider is provider), None)
-
-    def make_current(self, installation: _Installation) -> None:
-        self._all = [i for i in self._all if i is not installation] + [installation]
-
-    def current(self) -> _Installation | None:
-        with self.lock:
-            return self._all[-1] if self._all else None
-
-    def forget_private(self) -> None:
-        with self.lock:
-            self._all = [i for i in self._all if i.mode != "none"]
-
-    def arrange_exit(self) -> None:
-        if not self._exit_arranged:
-            self._exit_arranged = True
-            atexit.register(_at_exit)
-        at_child_exit(_at_exit)
-
-    def _after_fork_in_child(self) -> None:
-        self.lock = threading.Lock()
-
-
-_installations = _Installations()
 
 
 def init_tracer(
@@ -215,13 +131,13 @@ def init_tracer(
         processors.append(_second_destination(exporter, batch))
     processors.extend(span_processors)
 
-    with _installations.lock:
+    with installations.lock:
         installation = _install(global_provider, built_resource, chosen_sampler)
         former = installation.slot.exchange(processors)
-        _installations.make_current(installation)
-        _installations.arrange_exit()
+        installations.make_current(installation)
+        installations.arrange_exit()
     if former:
-        _shut_down_processors(former, EXIT_TIMEOUT_SECS)
+        shut_down_processors(former, EXIT_TIMEOUT_SECS)
 
     name = str(installation.provider.resource.attributes.get(SERVICE_NAME) or DEFAULT_SERVICE_NAME)
     return installation.provider.get_tracer(name, DEFAULT_SCOPE, schema_url, scope_attributes)
@@ -240,67 +156,9 @@ def get_tracer(name: str, version: str | None = None, schema_url: str | None = N
         The tracer. Before `init_tracer` it is one of OpenTelemetry's global provider, and begins to record when
         `init_tracer` is called.
     """
-    current = _installations.current()
+    current = installations.current()
     provider = trace.get_tracer_provider() if current is None else current.provider
     return provider.get_tracer(name, version, schema_url, attributes)
-
-
-def flush_tracer(timeout: float = 5.0) -> bool:
-    """Waits until every span that ended before this call is delivered. Other threads go on running.
-
-    Args:
-        timeout: The longest it waits, in seconds.
-
-    Returns:
-        True when the servers have stored every one of them. False when time ran out, or some were refused.
-    """
-    deadline = time.monotonic() + timeout
-    delivered = True
-    for installation in _installations.all():
-        delivered &= _flush_processors(installation.slot.ours, deadline)
-    return delivered
-
-
-def shutdown_tracer(timeout: float = 5.0) -> ShutdownReport:
-    """Delivers what is queued and stops. Spans that end later are dropped and counted. Never raises.
-
-    It may be called again, and `init_tracer` may be called after it.
-
-    Args:
-        timeout: The longest it waits, in seconds.
-
-    Returns:
-        What became of the spans. When some were not delivered, a warning says so as well.
-    """
-    deadline = time.monotonic() + timeout
-    delivered = undelivered = 0
-    complete = True
-    for installation in _installations.all():
-        report = _shut_down_processors(installation.slot.ours, max(0.0, deadline - time.monotonic()))
-        delivered += report.delivered
-        undelivered += report.undelivered
-        complete &= report.complete
-    _installations.forget_private()
-    return ShutdownReport(delivered, undelivered, complete)
-
-
-def stats() -> dict[str, int | str | None]:
-    """Returns what became of the spans since `init_tracer`, summed over its providers.
-
-    Returns:
-        Counts by name; ``last_error`` holds the last words of a server or of the network.
-    """
-    total: dict[str, Any] = {}
-    for installation in _installations.all():
-        native = installation.native
-        if native is None:
-            continue
-        for key, value in native.stats().items():
-            if isinstance(value, int) and isinstance(total.get(key, 0), int):
-                total[key] = total.get(key, 0) + value
-            elif value is not None or key not in total:
-                total[key] = value
-    return total
 
 
 def _check_kinds(
@@ -372,8 +230,8 @@ def _second_destination(exporter: SpanExporter, batch: BatchConfig) -> sdk.SpanP
     return BatchSpanProcessor(exporter, max_queue_size=size, schedule_delay_millis=delay, max_export_batch_size=count)
 
 
-def _install(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> _Installation:
-    """Finds or makes the provider. Called with the lock of `_installations` held."""
+def _install(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> Installation:
+    """Finds or makes the provider. Called with the lock of `installations` held."""
     if mode == "none":
         return _new_installation("none", resource, sampler)
     current = trace.get_tracer_provider()
@@ -381,7 +239,7 @@ def _install(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> _Ins
         return _attach(current)
     if isinstance(current, ScouterTracerProvider):
         # It may have been made private, or by hand, and become the global one since.
-        found = _installations.find(current) or _Installation("set", current, current.processors)
+        found = installations.find(current) or Installation("set", current, current.processors)
         found.mode = "set"
         current.reconfigure(resource=resource, sampler=sampler)
         return found
@@ -397,97 +255,21 @@ def _install(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> _Ins
     return installation
 
 
-def _new_installation(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> _Installation:
+def _new_installation(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> Installation:
     provider = ScouterTracerProvider(resource=resource, sampler=sampler)
     renew_in_child(provider)
-    return _Installation(mode, provider, provider.processors)
+    return Installation(mode, provider, provider.processors)
 
 
-def _attach(provider: object) -> _Installation:
+def _attach(provider: object) -> Installation:
     if not isinstance(provider, sdk.TracerProvider):
         raise ConfigError(
             'global_provider="attach" needs an opentelemetry.sdk.trace.TracerProvider to be the global provider already, '
             f'but it is {_kind(provider)}: set one first, or use global_provider="set"'
         )
-    found = _installations.find(provider)
+    found = installations.find(provider)
     if found is not None:
         return found
     slot = ProcessorSlot()
     provider.add_span_processor(slot)
-    return _Installation("attach", provider, slot)
-
-
-def _flush_processors(processors: Sequence[sdk.SpanProcessor], deadline: float) -> bool:
-    ours = [p for p in processors if isinstance(p, GrpcSpanProcessor)]
-    others = [p for p in processors if not isinstance(p, (GrpcSpanProcessor, DefaultsProcessor))]
-
-    # The SDK's own processors may ignore their timeout; they must not make this wait.
-    def flush_others() -> bool:
-        return all([p.force_flush(_millis_left(deadline)) is not False for p in others])
-
-    pending = _start(flush_others) if others else None
-    flushed = all([p.force_flush(_millis_left(deadline)) for p in ours])
-    return flushed and (pending is None or pending(deadline) is True)
-
-
-def _shut_down_processors(processors: Sequence[sdk.SpanProcessor], timeout: float) -> ShutdownReport:
-    deadline = time.monotonic() + timeout
-    others = [p for p in processors if not isinstance(p, (GrpcSpanProcessor, DefaultsProcessor))]
-
-    def shut_down_others() -> bool:
-        for processor in others:
-            processor.shutdown()
-        return True
-
-    pending = _start(shut_down_others) if others else None
-    delivered = undelivered = 0
-    complete = True
-    for processor in processors:
-        if not isinstance(processor, GrpcSpanProcessor):
-            continue
-        first = not processor.is_shut_down
-        report = processor.shutdown_within(max(0.0, deadline - time.monotonic()))
-        delivered += report["delivered"]
-        undelivered += report["undelivered"]
-        if first and report["undelivered"]:
-            reason = report["last_error"]
-            _logger.warning("spans not delivered: %d%s", report["undelivered"], f"; last error: {reason}" if reason else "")
-    if pending is not None and pending(deadline) is not True:
-        complete = False
-        _logger.warning("a second exporter did not shut down in time")
-    return ShutdownReport(delivered, undelivered, complete)
-
-
-def _millis_left(deadline: float) -> int:
-    return max(0, int((deadline - time.monotonic()) * 1000))
-
-
-def _start(function: Callable[[], bool]) -> Callable[[float], bool | None]:
-    """Runs `function` on a daemon thread; the returned function waits for it, and answers None when time ran out."""
-    result: list[bool] = []
-
-    def run() -> None:
-        try:
-            result.append(function())
-        except Exception:
-            _logger.warning("a span processor failed", exc_info=True)
-            result.append(False)
-
-    thread = threading.Thread(target=run, name="scouter-second-destination", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:
-        # The interpreter is ending and starts no thread any more.
-        run()
-        return lambda _deadline: result[0]
-
-    def wait(deadline: float) -> bool | None:
-        thread.join(max(0.0, deadline - time.monotonic()))
-        return result[0] if result else None
-
-    return wait
-
-
-def _at_exit() -> None:
-    with contextlib.suppress(Exception):
-        shutdown_tracer(EXIT_TIMEOUT_SECS)
+    return Installation("attach", provider, slot)
