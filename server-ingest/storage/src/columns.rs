@@ -53,7 +53,7 @@ impl Columns {
     pub fn append(&mut self, payload: &[u8], envelope: Envelope, rejected_spans: &[u32], rejected_records: &[u32]) {
         let mut is_rejected_span = cursor(rejected_spans);
         let mut is_rejected_record = cursor(rejected_records);
-        for field in Fields::new(payload).map_while(Result::ok) {
+        for field in Fields::new(payload).readable() {
             let Wire::Bytes(bytes) = field.wire else { continue };
             if field.number == envelope.resource_spans_field() {
                 self.spans.append(bytes, &mut is_rejected_span);

@@ -6,6 +6,7 @@
 //!
 //! Invariant: values are put in ascending row order, at most one a row (see `has`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ArrowPrimitiveType, BinaryArray, DictionaryArray, ListArray, PrimitiveArray, StringArray, StringBuilder};
@@ -84,6 +85,15 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
         self.values.push(value);
         if let Some(presence) = &mut self.presence {
             presence.set(row);
+        }
+    }
+
+    /// The same value for all `rows`.
+    pub(super) fn put_run(&mut self, rows: Range<usize>, value: T::Native) {
+        self.values.resize(rows.start, T::Native::default());
+        self.values.resize(rows.end, value);
+        if let Some(presence) = &mut self.presence {
+            rows.for_each(|row| presence.set(row));
         }
     }
 
@@ -269,6 +279,9 @@ pub(super) struct Words {
 }
 
 impl Words {
+    /// The key of the empty string.
+    pub(super) const EMPTY: i32 = Interner::EMPTY;
+
     pub(super) fn required() -> Self {
         Self { keys: Vec::new(), presence: None, interner: Interner::new() }
     }
@@ -303,6 +316,15 @@ impl Words {
         self.keys.push(key);
         if let Some(presence) = &mut self.presence {
             presence.set(row);
+        }
+    }
+
+    /// The same key for all `rows`.
+    pub(super) fn put_run(&mut self, rows: Range<usize>, key: i32) {
+        self.keys.resize(rows.start, Self::EMPTY);
+        self.keys.resize(rows.end, key);
+        if let Some(presence) = &mut self.presence {
+            rows.for_each(|row| presence.set(row));
         }
     }
 

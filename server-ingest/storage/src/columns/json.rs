@@ -131,7 +131,7 @@ fn base64_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// The elements of an `ArrayValue` or a `KeyValueList`.
 fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Fields::new(list).map_while(Result::ok).filter_map(|field| match (field.number, field.wire) {
+    Fields::new(list).readable().filter_map(|field| match (field.number, field.wire) {
         (1, Wire::Bytes(bytes)) => Some(bytes),
         _ => None,
     })

@@ -30,8 +30,11 @@ pub fn attributes_from_json(text: &str) -> Result<Vec<KeyValue>, JsonError> {
     Ok(attributes.into_iter().map(|(key, value)| key_value(key, value)).collect())
 }
 
+/// The members of an object, each one string or several.
+pub(super) type ObjectOfStrings = Vec<(String, Vec<String>)>;
+
 /// The strings in the members of a list of objects that hold strings and lists of strings.
-pub(super) fn objects_of_strings(text: &str) -> Result<Vec<Vec<(String, Vec<String>)>>, JsonError> {
+pub(super) fn objects_of_strings(text: &str) -> Result<Vec<ObjectOfStrings>, JsonError> {
     let mut reader = Reader { text, at: 0 };
     let value = reader.value(1)?;
     reader.end()?;

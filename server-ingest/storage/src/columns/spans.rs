@@ -6,6 +6,7 @@
 
 mod batch;
 mod derived;
+mod envelope;
 mod nested;
 mod walk;
 
@@ -33,7 +34,7 @@ pub(super) struct SpanColumns {
     /// Payload bytes walked for the rows of the open batch.
     walked: usize,
     sealed: Vec<RecordBatch>,
-    envelope: walk::EnvelopeCache,
+    envelope: envelope::EnvelopeCache,
 
     trace_id: Ids,
     span_id: Ids,
@@ -83,7 +84,7 @@ impl SpanColumns {
             rows: 0,
             walked: 0,
             sealed: Vec::new(),
-            envelope: walk::EnvelopeCache::default(),
+            envelope: envelope::EnvelopeCache::default(),
             trace_id: Ids::default(),
             span_id: Ids::default(),
             parent_span_id: Text::nullable(),

@@ -38,6 +38,12 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
+    /// The fields up to the first that cannot be read; for bytes that were judged.
+    #[inline(always)]
+    pub(crate) fn readable(self) -> Readable<'a> {
+        Readable(self)
+    }
+
     /// True when no byte is left.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -125,5 +131,35 @@ impl<'a> Iterator for Fields<'a> {
             self.rest = &[];
             Broken { what, at }
         }))
+    }
+}
+
+/// The fields of one message that can be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Readable<'a>(Fields<'a>);
+
+impl Readable<'_> {
+    /// True when no byte is left.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> Iterator for Readable<'a> {
+    type Item = Field<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Field<'a>> {
+        if self.0.rest.is_empty() {
+            return None;
+        }
+        match self.0.read() {
+            Ok(field) => Some(field),
+            Err(_) => {
+                self.0.rest = &[];
+                None
+            }
+        }
     }
 }

@@ -69,37 +69,63 @@ impl<'a> Judge<'a> {
             };
             fault = fault.or(judged?);
         }
-        for field in Fields::new(message).map_while(Result::ok).filter(|field| field.number == 2) {
+        for field in Fields::new(message).readable().filter(|field| field.number == 2) {
             let message = bytes(field).map_err(|what| self.wrong_type(what, message))?;
             self.scope_spans(message, fault, verdict)?;
         }
         Ok(())
     }
 
-    fn scope_spans(&self, message: &'a [u8], mut fault: Option<RejectReason>, verdict: &mut Verdict) -> Result<(), Malformed> {
+    /// Judges the spans of one scope in one walk, unless a fault of the scope comes to light: then they are judged again.
+    fn scope_spans(&self, message: &'a [u8], fault: Option<RejectReason>, verdict: &mut Verdict) -> Result<(), Malformed> {
+        let (spans, rejected) = (verdict.spans, verdict.rejected_spans.len());
+        if let Some(found) = self.spans_under(message, fault, verdict)? {
+            verdict.spans = spans;
+            verdict.rejected_spans.truncate(rejected);
+            self.spans_under(message, Some(found), verdict)?;
+        }
+        Ok(())
+    }
+
+    /// Judges the spans of one scope; with a `fault` above them they are all rejected. Stops at the first fault that the
+    /// scope adds, and answers it.
+    fn spans_under(
+        &self,
+        message: &'a [u8],
+        fault: Option<RejectReason>,
+        verdict: &mut Verdict,
+    ) -> Result<Option<RejectReason>, Malformed> {
         for field in Fields::new(message) {
             let field = field.map_err(|broken| self.malformed(broken))?;
-            let judged = match field.number {
-                1 => self.part(message, field, scope),
-                3 => self.part(message, field, |bytes| utf8(bytes, "the schema_url of a scope")),
-                _ => Ok(None),
+            let found = match field.number {
+                1 => self.part(message, field, scope)?,
+                2 => {
+                    let span = bytes(field).map_err(|what| self.wrong_type(what, message))?;
+                    self.span(span, fault, verdict)?;
+                    None
+                }
+                3 => self.part(message, field, |bytes| utf8(bytes, "the schema_url of a scope"))?,
+                _ => None,
             };
-            fault = fault.or(judged?);
-        }
-        for field in Fields::new(message).map_while(Result::ok).filter(|field| field.number == 2) {
-            let message = bytes(field).map_err(|what| self.wrong_type(what, message))?;
-            let reason = match fault {
-                Some(reason) => Some(reason),
-                None => span(message).err().map(|fault| match fault {
-                    Fault::Content(reason) => reason,
-                    Fault::Broken(Broken { what, at }) => RejectReason::Broken { what, offset: self.offset(at) },
-                }),
-            };
-            if let Some(reason) = reason {
-                self.reject(&mut verdict.rejected_spans, verdict.spans, reason, message)?;
+            if fault.is_none() && found.is_some() {
+                return Ok(found);
             }
-            verdict.spans += 1;
         }
+        Ok(None)
+    }
+
+    #[inline]
+    fn span(&self, message: &'a [u8], fault: Option<RejectReason>, verdict: &mut Verdict) -> Result<(), Malformed> {
+        let reason = fault.or_else(|| {
+            span(message).err().map(|fault| match fault {
+                Fault::Content(reason) => reason,
+                Fault::Broken(Broken { what, at }) => RejectReason::Broken { what, offset: self.offset(at) },
+            })
+        });
+        if let Some(reason) = reason {
+            self.reject(&mut verdict.rejected_spans, verdict.spans, reason, message)?;
+        }
+        verdict.spans += 1;
         Ok(())
     }
 
@@ -332,10 +358,10 @@ fn judge_record(message: &[u8]) -> Result<(), RejectReason> {
 /// The fields of a message and of the messages in it; counting may stop once there are too many.
 fn field_count(message: &[u8]) -> usize {
     let mut count = 0;
-    for field in Fields::new(message).map_while(Result::ok) {
+    for field in Fields::new(message).readable() {
         count += 1;
         if let Wire::Bytes(bytes) = field.wire {
-            count += Fields::new(bytes).map_while(Result::ok).take(MAX_RECORD_FIELDS).count();
+            count += Fields::new(bytes).readable().take(MAX_RECORD_FIELDS).count();
         }
         if count > MAX_RECORD_FIELDS {
             break;

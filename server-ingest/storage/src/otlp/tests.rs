@@ -273,9 +273,9 @@ fn entity_references_and_scopes_are_judged() {
 fn each_envelope_reads_its_own_field() {
     let resource_spans = request(vec![good_span(), Span::default()]).resource_spans;
     let scouter = InsertMessageRequest {
-        message_record: b"{\"records\":[]}".to_vec().into(),
+        message_record: b"{\"records\":[]}".to_vec(),
         resource_spans: resource_spans.clone(),
-        batch_id: vec![7; 16].into(),
+        batch_id: vec![7; 16],
         ..InsertMessageRequest::default()
     };
     let verdict = judge(&scouter.encode_to_vec(), Envelope::Scouter).unwrap();
@@ -290,8 +290,7 @@ fn bad_records_reject_only_themselves() {
     let psi = |entity_uid: &str, created_at_unix_nano| {
         Record::Psi(PsiRecord { entity_uid: entity_uid.to_owned(), created_at_unix_nano, ..PsiRecord::default() })
     };
-    let eval =
-        |trace_id: Vec<u8>| Record::Eval(EvalRecord { entity_uid: "u".to_owned(), trace_id: trace_id.into(), ..EvalRecord::default() });
+    let eval = |trace_id: Vec<u8>| Record::Eval(EvalRecord { entity_uid: "u".to_owned(), trace_id, ..EvalRecord::default() });
     let records = [
         Some(psi("u", 1)),
         Some(psi("", 1)),

@@ -6,7 +6,7 @@
 //!
 //! Nothing here checks; the bytes were judged. Unjudged bytes give wrong values, never a panic.
 
-use super::field::{Fields, Wire};
+use super::field::{Fields, Readable, Wire};
 
 /// One `AnyValue`. Strings are unchecked bytes here; `judge` saw that they are UTF-8.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(crate) fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
     let mut key: &[u8] = &[];
     let mut value = None;
     let mut repeated = false;
-    for field in Fields::new(message).map_while(Result::ok) {
+    for field in Fields::new(message).readable() {
         match (field.number, field.wire) {
             (1, Wire::Bytes(bytes)) => key = bytes,
             (2, Wire::Bytes(bytes)) => repeated |= value.replace(bytes).is_some(),
@@ -42,7 +42,7 @@ pub(crate) fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
     let value = match value {
         None => AnyValue::Empty,
         Some(bytes) if !repeated => AnyValue::read(bytes),
-        Some(_) => AnyValue::read_merged(Fields::new(message), Fields::new(&[])),
+        Some(_) => AnyValue::read_merged(Fields::new(message).readable(), Fields::new(&[]).readable()),
     };
     (key, value)
 }
@@ -51,24 +51,24 @@ impl<'a> AnyValue<'a> {
     /// Reads the message `AnyValue`.
     #[inline]
     pub(crate) fn read(message: &'a [u8]) -> Self {
-        let mut fields = Fields::new(message);
+        let mut fields = Fields::new(message).readable();
         match fields.next() {
             None => Self::Empty,
-            Some(Ok(field)) if fields.is_empty() => Self::member(field.number, field.wire).unwrap_or(Self::Empty),
-            Some(_) => Self::read_merged(Fields::new(&[]), Fields::new(message)),
+            Some(field) if fields.is_empty() => Self::member(field.number, field.wire).unwrap_or(Self::Empty),
+            Some(_) => Self::read_merged(Fields::new(&[]).readable(), Fields::new(message).readable()),
         }
     }
 
     /// Reads the members in `inner` and then in every field 2 of `outer`, a `KeyValue`.
     #[cold]
-    fn read_merged(mut outer: Fields<'a>, mut inner: Fields<'a>) -> Self {
+    fn read_merged(mut outer: Readable<'a>, mut inner: Readable<'a>) -> Self {
         let (whole_outer, whole_inner) = (outer, inner);
         let mut last = Self::Empty;
         let mut last_number = 0;
         let mut members = 0;
         let mut run_start = 0;
         loop {
-            for field in inner.map_while(Result::ok) {
+            for field in inner {
                 let Some(member) = Self::member(field.number, field.wire) else { continue };
                 if field.number != last_number {
                     run_start = members;
@@ -111,8 +111,8 @@ pub(crate) enum Parts<'a> {
     One(Option<&'a [u8]>),
     /// All members `number` of a value after its first `skip` members.
     Run {
-        outer: Fields<'a>,
-        inner: Fields<'a>,
+        outer: Readable<'a>,
+        inner: Readable<'a>,
         number: u32,
         skip: usize,
     },
@@ -127,14 +127,14 @@ impl<'a> Iterator for Parts<'a> {
             Self::One(part) => part.take(),
             Self::Run { outer, inner, number, skip } => loop {
                 match inner.next() {
-                    Some(Ok(field)) if AnyValue::member(field.number, field.wire).is_none() => {}
-                    Some(Ok(_)) if *skip > 0 => *skip -= 1,
-                    Some(Ok(field)) => {
+                    Some(field) if AnyValue::member(field.number, field.wire).is_none() => {}
+                    Some(_) if *skip > 0 => *skip -= 1,
+                    Some(field) => {
                         if let (true, Wire::Bytes(bytes)) = (field.number == *number, field.wire) {
                             return Some(bytes);
                         }
                     }
-                    Some(Err(_)) | None => *inner = next_value_field(outer)?,
+                    None => *inner = next_value_field(outer)?,
                 }
             },
         }
@@ -142,9 +142,9 @@ impl<'a> Iterator for Parts<'a> {
 }
 
 /// The fields of the next `value` of a `KeyValue`.
-fn next_value_field<'a>(key_value: &mut Fields<'a>) -> Option<Fields<'a>> {
-    key_value.map_while(Result::ok).find_map(|field| match (field.number, field.wire) {
-        (2, Wire::Bytes(bytes)) => Some(Fields::new(bytes)),
+fn next_value_field<'a>(key_value: &mut Readable<'a>) -> Option<Readable<'a>> {
+    key_value.find_map(|field| match (field.number, field.wire) {
+        (2, Wire::Bytes(bytes)) => Some(Fields::new(bytes).readable()),
         _ => None,
     })
 }

@@ -80,10 +80,10 @@ impl SpanColumns {
 
     /// Puts a word that [`Self::promoted_key`] knows, unless the span itself had one.
     pub(super) fn put_promoted_key(&mut self, row: usize, index: usize, key: i32) {
-        if let PromotedColumn::Word(words) = &mut self.promoted[index] {
-            if !words.has(row) {
-                words.put_key(row, key);
-            }
+        if let PromotedColumn::Word(words) = &mut self.promoted[index]
+            && !words.has(row)
+        {
+            words.put_key(row, key);
         }
     }
 

@@ -40,7 +40,7 @@ impl Events {
     pub(super) fn push<'a>(&mut self, event: &'a [u8], mut see: impl FnMut(&'a [u8], AnyValue<'a>)) -> &'a [u8] {
         let (mut time, mut name, mut dropped): (i64, &[u8], u32) = (0, &[], 0);
         let mut has_attributes = false;
-        for Field { number, wire } in Fields::new(event).map_while(Result::ok) {
+        for Field { number, wire } in Fields::new(event).readable() {
             match (number, wire) {
                 (1, Wire::Fixed64(value)) => time = value as i64,
                 (2, Wire::Bytes(bytes)) => name = bytes,
@@ -125,7 +125,7 @@ impl Links {
         let (mut trace_id, mut span_id, mut trace_state): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         let (mut dropped, mut flags) = (0, 0);
         let mut has_attributes = false;
-        for Field { number, wire } in Fields::new(link).map_while(Result::ok) {
+        for Field { number, wire } in Fields::new(link).readable() {
             match (number, wire) {
                 (1, Wire::Bytes(bytes)) => trace_id = bytes,
                 (2, Wire::Bytes(bytes)) => span_id = bytes,

@@ -34,7 +34,7 @@ fn record() -> impl Strategy<Value = Record> {
                     record_id: c,
                     session_id: d,
                     context_json: e,
-                    trace_id: id.into(),
+                    trace_id: id,
                     tags: if bool { vec![f, String::new()] } else { Vec::new() },
                     record_source: g,
                     status: h,
