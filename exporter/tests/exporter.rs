@@ -1,0 +1,22 @@
+//! The exporter against a scripted server: names carry the ids of the conformance checklist where they match one.
+
+#[path = "exporter/authentication.rs"]
+mod authentication;
+#[path = "exporter/lifecycle.rs"]
+mod lifecycle;
+#[path = "exporter/outcomes.rs"]
+mod outcomes;
+#[path = "exporter/records.rs"]
+mod records;
+#[path = "exporter/runtimes.rs"]
+mod runtimes;
+#[path = "exporter/server.rs"]
+mod server;
+#[path = "exporter/sizes.rs"]
+mod sizes;
+#[path = "exporter/spans.rs"]
+mod spans;
+#[path = "exporter/tls.rs"]
+mod tls;
+#[path = "exporter/tracing_layer.rs"]
+mod tracing_layer;
