@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 @pytest.mark.parametrize(
     "command",
-    [["mypy"], ["mypy.stubtest", "scouter._scouter", "--mypy-config-file", "pyproject.toml"]],
+    [["mypy"], ["mypy.stubtest", "scouter", "--mypy-config-file", "pyproject.toml"]],
     ids=["mypy", "stubtest"],
 )
 def test_types(command: list[str]) -> None:

@@ -6,6 +6,8 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 
+from typing import Literal
+
 from opentelemetry import trace
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.environment_variables import OTEL_SERVICE_NAME
@@ -25,7 +27,7 @@ from scouter.errors import ConfigError
 from scouter.tracing._attributes import flatten_attributes
 from scouter.tracing._batch import BatchConfig
 from scouter.tracing._fork import renew_in_child
-from scouter.tracing._lifecycle import EXIT_TIMEOUT_SECS, GlobalProvider, Installation, installations, shut_down_processors
+from scouter.tracing._lifecycle import EXIT_TIMEOUT_SECS, Installation, installations, shut_down_processors
 from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanProcessor
 from scouter.tracing._provider import ProcessorSlot, ScouterTracerProvider
 
@@ -51,7 +53,7 @@ def init_tracer(
     resource: Resource | Mapping[str, AnyValue] | None = None,
     sampler: Sampler | None = None,
     span_processors: Sequence[sdk.SpanProcessor] = (),
-    global_provider: GlobalProvider = "set",
+    global_provider: Literal["set", "attach", "none"] = "set",
 ) -> trace.Tracer:
     """Traces this process: spans of OpenTelemetry go to a Scouter server from now on.
 
@@ -230,7 +232,7 @@ def _second_destination(exporter: SpanExporter, batch: BatchConfig) -> sdk.SpanP
     return BatchSpanProcessor(exporter, max_queue_size=size, schedule_delay_millis=delay, max_export_batch_size=count)
 
 
-def _install(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> Installation:
+def _install(mode: resource: Resource, sampler: Sampler) -> Installation:
     """Finds or makes the provider. Called with the lock of `installations` held."""
     if mode == "none":
         return _new_installation("none", resource, sampler)
@@ -255,7 +257,7 @@ def _install(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> Inst
     return installation
 
 
-def _new_installation(mode: GlobalProvider, resource: Resource, sampler: Sampler) -> Installation:
+def _new_installation(mode: resource: Resource, sampler: Sampler) -> Installation:
     provider = ScouterTracerProvider(resource=resource, sampler=sampler)
     renew_in_child(provider)
     return Installation(mode, provider, provider.processors)

@@ -19,7 +19,6 @@ from scouter.tracing._provider import ProcessorSlot
 
 __all__ = [
     "EXIT_TIMEOUT_SECS",
-    "GlobalProvider",
     "Installation",
     "ShutdownReport",
     "flush_tracer",
@@ -33,8 +32,6 @@ _logger = logging.getLogger("scouter")
 
 EXIT_TIMEOUT_SECS = 5.0
 """How long the end of the process waits for spans to be delivered."""
-
-GlobalProvider = Literal["set", "attach", "none"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class ShutdownReport:
 class Installation:
     """A provider that one pipeline of ours feeds from."""
 
-    mode: GlobalProvider
+    mode: Literal["set", "attach", "none"]
     provider: sdk.TracerProvider
     slot: ProcessorSlot
 
