@@ -60,7 +60,7 @@ fn span(index: u64) -> SpanData {
             KeyValue::new("gen_ai.usage.input_tokens", (mix % 4000) as i64),
             KeyValue::new("gen_ai.request.temperature", 0.7),
             KeyValue::new("db.query.text", format!("SELECT * FROM documents WHERE id = {}", mix % 100_000)),
-            KeyValue::new("app.cache_hit", index % 2 == 0),
+            KeyValue::new("app.cache_hit", index.is_multiple_of(2)),
         ],
         dropped_attributes_count: 0,
         events,

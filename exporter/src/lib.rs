@@ -1,4 +1,39 @@
-//! OpenTelemetry spans and monitoring records to Scouter.
+//! OpenTelemetry spans and monitoring records to Scouter, over one authenticated gRPC connection.
+//!
+//! | you have | use |
+//! | --- | --- |
+//! | an application that uses `tracing` | [`init_tracing`]: provider, layer and guard in one call |
+//! | an OpenTelemetry `SdkTracerProvider` | [`GrpcSpanProcessor`]; or [`GrpcSpanExporter`] behind any processor of the SDK |
+//! | spans of your own, such as a binding to another language | [`encode::SpanWriter`] and [`Pipeline`] |
+//! | monitoring records | [`Pipeline::send_records`] |
+//!
+//! ```no_run
+//! use scouter_exporter::{GrpcConfig, init_tracing};
+//! use tracing_subscriber::prelude::*;
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // SCOUTER_GRPC_URI, SCOUTER_USERNAME and SCOUTER_PASSWORD, or guest on http://localhost:50051.
+//!     let telemetry = init_tracing("scorer", GrpcConfig::from_env()?)?;
+//!     tracing_subscriber::registry().with(telemetry.layer()).init();
+//!
+//!     tracing::info_span!("score", model = "ranker").in_scope(|| tracing::info!("scored"));
+//!
+//!     println!("{:?}", telemetry.stats());
+//!     Ok(()) // the guard delivers what is left, for at most five seconds
+//! }
+//! ```
+//!
+//! # What it promises
+//!
+//! - Building needs neither network nor runtime. It runs on a thread of its own, so it works under the SDK's batch thread, a simple
+//!   processor, any async runtime and none.
+//! - A span is encoded once, when it ends. Everything is bounded by count and by bytes.
+//! - Every span is accounted for: [`Stats`] says what was exported, rejected by the server, or dropped, and why.
+//! - One deadline covers connect, login and all attempts of a request; a refused token costs one renewal and one replay of the same bytes.
+//! - An outage costs nothing that fits the queue; see [`OutagePolicy`].
+//!
+//! The `opentelemetry` crates it was built with are re-exported, so that versions cannot diverge.
+
 pub mod encode;
 
 mod config;

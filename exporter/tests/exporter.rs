@@ -1,4 +1,5 @@
 //! The exporter against a scripted server: names carry the ids of the conformance checklist where they match one.
+#![allow(clippy::unwrap_used)]
 
 #[path = "exporter/authentication.rs"]
 mod authentication;
