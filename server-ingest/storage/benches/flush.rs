@@ -121,7 +121,12 @@ fn request(first: u64) -> ExportTraceServiceRequest {
                 attribute("labels", Value::ArrayValue(ArrayValue { values: vec![string("a"), string("ü")] })),
             ],
             events: (number % 3 == 0)
-                .then(|| Event { time_unix_nano: start + 500_000, name: "retry".to_owned(), attributes: vec![text("why", "timeout")], ..Event::default() })
+                .then(|| Event {
+                    time_unix_nano: start + 500_000,
+                    name: "retry".to_owned(),
+                    attributes: vec![text("why", "timeout")],
+                    ..Event::default()
+                })
                 .into_iter()
                 .collect(),
             links: (number % 8 == 0)
@@ -139,7 +144,11 @@ fn request(first: u64) -> ExportTraceServiceRequest {
                 ..Resource::default()
             }),
             scope_spans: vec![ScopeSpans {
-                scope: Some(InstrumentationScope { name: "bench".to_owned(), version: "0.1".to_owned(), ..InstrumentationScope::default() }),
+                scope: Some(InstrumentationScope {
+                    name: "bench".to_owned(),
+                    version: "0.1".to_owned(),
+                    ..InstrumentationScope::default()
+                }),
                 spans,
                 ..ScopeSpans::default()
             }],

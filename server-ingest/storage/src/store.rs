@@ -171,8 +171,11 @@ impl Store {
         let (log, shared) = (Arc::clone(log), Arc::clone(&self.shared));
         let (done, ended) = tokio::sync::oneshot::channel();
         let closing = move || {
-            let _ = done.send(close(&log, &shared, threads));
+            let closed = close(&log, &shared, threads);
+            // Readers may take the folder next; they must not be mistaken for us.
+            let _ = lock.as_ref().map(|lock| lock.set_holder(""));
             drop(lock);
+            let _ = done.send(closed);
         };
         let thread = std::thread::Builder::new().name("scouter-closing".to_owned()).spawn(closing);
         thread.map_err(|error| StoreError::Failed { what: format!("no thread: {error}") })?;

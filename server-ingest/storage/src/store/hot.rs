@@ -128,11 +128,7 @@ impl Hot {
         self.seal();
         let rows = &self.tables[table as usize];
         let unit = rows.unit.iter().flat_map(|unit| &unit.batches);
-        Cut {
-            snapshot: Arc::clone(&rows.snapshot),
-            hot: unit.chain(&rows.sealed).cloned().collect(),
-            position: self.applied,
-        }
+        Cut { snapshot: Arc::clone(&rows.snapshot), hot: unit.chain(&rows.sealed).cloned().collect(), position: self.applied }
     }
 
     /// The unit of every table that has rows: the one that is waiting for another attempt, else all that is applied now.

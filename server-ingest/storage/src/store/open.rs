@@ -26,7 +26,7 @@ pub struct Recovery {
     pub log_id: Uuid,
     /// The last durable frame.
     pub last: Position,
-    /// Frames read from the log because not all of their rows were in the tables.
+    /// Frames read from the log. Most of their rows may be in the tables already: the log lets go of whole segments only.
     pub replayed_frames: u64,
     /// Bytes of unfinished, never acknowledged frames that were cut from the log.
     pub torn_bytes: u64,

@@ -43,8 +43,11 @@ pub(super) fn psi_and_spans(numbers: Range<u64>) -> Frame {
         };
         MonitoringRecord { record: Some(monitoring_record::Record::Psi(record)) }
     });
-    let request =
-        InsertMessageRequest { records: records.collect(), resource_spans: vec![resource_spans(numbers)], ..InsertMessageRequest::default() };
+    let request = InsertMessageRequest {
+        records: records.collect(),
+        resource_spans: vec![resource_spans(numbers)],
+        ..InsertMessageRequest::default()
+    };
     frame(Envelope::Scouter, request.encode_to_vec())
 }
 
