@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-
 from typing import Literal
 
 from opentelemetry import trace
@@ -232,7 +231,7 @@ def _second_destination(exporter: SpanExporter, batch: BatchConfig) -> sdk.SpanP
     return BatchSpanProcessor(exporter, max_queue_size=size, schedule_delay_millis=delay, max_export_batch_size=count)
 
 
-def _install(mode: resource: Resource, sampler: Sampler) -> Installation:
+def _install(mode: Literal["set", "attach", "none"], resource: Resource, sampler: Sampler) -> Installation:
     """Finds or makes the provider. Called with the lock of `installations` held."""
     if mode == "none":
         return _new_installation("none", resource, sampler)
@@ -257,7 +256,7 @@ def _install(mode: resource: Resource, sampler: Sampler) -> Installation:
     return installation
 
 
-def _new_installation(mode: resource: Resource, sampler: Sampler) -> Installation:
+def _new_installation(mode: Literal["set", "attach", "none"], resource: Resource, sampler: Sampler) -> Installation:
     provider = ScouterTracerProvider(resource=resource, sampler=sampler)
     renew_in_child(provider)
     return Installation(mode, provider, provider.processors)
