@@ -79,7 +79,8 @@ fn request(seed: u64) -> ExportTraceServiceRequest {
         state
     };
     let spans = (0..SPANS_A_REQUEST).map(|index| span(index, &mut random)).collect();
-    let scope = InstrumentationScope { name: "checkout.tracing".to_owned(), version: "1.4.2".to_owned(), ..InstrumentationScope::default() };
+    let scope =
+        InstrumentationScope { name: "checkout.tracing".to_owned(), version: "1.4.2".to_owned(), ..InstrumentationScope::default() };
     let attributes = vec![
         text("service.name", "checkout"),
         text("service.version", "2026.11.3"),
@@ -95,7 +96,7 @@ fn request(seed: u64) -> ExportTraceServiceRequest {
 
 fn span(index: u64, random: &mut impl FnMut() -> u64) -> Span {
     let start = 1_795_000_000_000_000_000 + index * 1_000_000;
-    let is_call = index % 4 == 0;
+    let is_call = index.is_multiple_of(4);
     let attributes = if is_call {
         vec![
             text("gen_ai.operation.name", "chat"),
@@ -105,7 +106,7 @@ fn span(index: u64, random: &mut impl FnMut() -> u64) -> Span {
             attribute("gen_ai.usage.input_tokens", Value::IntValue((random() % 4000) as i64)),
             attribute("gen_ai.usage.output_tokens", Value::IntValue((random() % 900) as i64)),
             attribute("gen_ai.request.temperature", Value::DoubleValue((random() % 100) as f64 / 100.0)),
-            attribute("gen_ai.request.stream", Value::BoolValue(random() % 2 == 0)),
+            attribute("gen_ai.request.stream", Value::BoolValue(random().is_multiple_of(2))),
             text("server.address", "api.openai.example.com"),
         ]
     } else {
@@ -121,7 +122,7 @@ fn span(index: u64, random: &mut impl FnMut() -> u64) -> Span {
             attribute("app.cache.hit_ratio", Value::DoubleValue((random() % 1000) as f64 / 1000.0)),
         ]
     };
-    let events = if index % 3 == 0 {
+    let events = if index.is_multiple_of(3) {
         vec![Event {
             time_unix_nano: start + 500,
             name: "cache.lookup".to_owned(),
@@ -134,7 +135,7 @@ fn span(index: u64, random: &mut impl FnMut() -> u64) -> Span {
     Span {
         trace_id: [random(), random()].map(u64::to_le_bytes).concat(),
         span_id: (random() | 1).to_le_bytes().to_vec(),
-        parent_span_id: if index % 8 == 0 { Vec::new() } else { (random() | 1).to_le_bytes().to_vec() },
+        parent_span_id: if index.is_multiple_of(8) { Vec::new() } else { (random() | 1).to_le_bytes().to_vec() },
         name: ["GET /orders", "chat gpt-4o", "SELECT orders", "publish order"][(index % 4) as usize].to_owned(),
         kind: 1 + (index % 5) as i32,
         flags: 257,

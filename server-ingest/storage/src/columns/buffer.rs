@@ -107,7 +107,7 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
             let nulls = nulls.map(|_| blank.nulls.clone());
             return PrimitiveArray::new(ScalarBuffer::new(blank.zeros.clone(), 0, blank.rows), nulls);
         }
-        let mut values = std::mem::take(&mut self.values);
+        let mut values = renew(&mut self.values);
         values.resize(blank.rows, T::Native::default());
         PrimitiveArray::new(values.into(), nulls.flatten())
     }
@@ -160,7 +160,9 @@ impl Ends {
             return OffsetBuffer::new(ScalarBuffer::new(blank.zeros.clone(), 0, blank.rows + 1));
         }
         self.fill(blank.rows);
-        OffsetBuffer::new(std::mem::replace(&mut self.ends, vec![0]).into())
+        let ends = renew(&mut self.ends);
+        self.ends.push(0);
+        OffsetBuffer::new(ends.into())
     }
 
     /// Lists of `values`, one a row.
@@ -244,7 +246,7 @@ impl Text {
             Some(presence) => presence.finish(blank.rows),
             None => None,
         };
-        (self.ends.finish(blank), Buffer::from_vec(std::mem::take(&mut self.data)), nulls)
+        (self.ends.finish(blank), Buffer::from_vec(renew(&mut self.data)), nulls)
     }
 }
 
@@ -266,7 +268,7 @@ impl Ids {
 
     pub(super) fn finish(&mut self, rows: usize, width: usize) -> BinaryArray {
         let offsets: Vec<i32> = (0..=rows).map(|row| (row * width) as i32).collect();
-        BinaryArray::new(OffsetBuffer::new(offsets.into()), Buffer::from_vec(std::mem::take(&mut self.data)), None)
+        BinaryArray::new(OffsetBuffer::new(offsets.into()), Buffer::from_vec(renew(&mut self.data)), None)
     }
 }
 
@@ -338,7 +340,7 @@ impl Words {
             let nulls = nulls.map(|_| blank.nulls.clone());
             PrimitiveArray::new(ScalarBuffer::new(blank.zeros.clone(), 0, blank.rows), nulls)
         } else {
-            let mut keys = std::mem::take(&mut self.keys);
+            let mut keys = renew(&mut self.keys);
             keys.resize(blank.rows, Interner::EMPTY);
             PrimitiveArray::new(keys.into(), nulls.flatten())
         };
@@ -399,6 +401,14 @@ impl StringLists {
             self.ends.put(row, self.count);
         }
     }
+}
+
+/// Takes a full buffer and leaves an empty one of about its size, as the next batch is likely to be like the last: cheaper
+/// than growing anew, and less spare memory in the batch than growing by doubling leaves.
+pub(super) fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
+    const MAX_RESERVED_BYTES: usize = 8 * 1024 * 1024;
+    let next = (values.len() + values.len() / 8).min(MAX_RESERVED_BYTES / size_of::<T>());
+    std::mem::replace(values, Vec::with_capacity(next))
 }
 
 /// An array of strings. The bytes were judged to be UTF-8; should some not be, replacement characters stand for them.

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Date32Array, Int64Array, TimestampMicrosecondArray}
 use arrow::record_batch::RecordBatch;
 
 use super::{PromotedColumn, SpanColumns};
-use crate::columns::buffer::Blank;
+use crate::columns::buffer::{Blank, renew};
 use crate::columns::table::{Table, string_element};
 
 const NANOS_PER_DAY: i64 = 86_400_000_000_000;
@@ -34,7 +34,7 @@ impl SpanColumns {
     pub(super) fn seal(&mut self) {
         let rows = std::mem::take(&mut self.rows);
         let blank = Blank::new(rows);
-        let start: Vec<i64> = std::mem::take(&mut self.start_unix_nano);
+        let start = renew(&mut self.start_unix_nano);
         let start_time = TimestampMicrosecondArray::from_iter_values(start.iter().map(|nanos| micros(*nanos))).with_timezone("UTC");
         let date = Date32Array::from_iter_values(start.iter().map(|nanos| day(*nanos)));
         let mut columns: Vec<ArrayRef> = vec![
@@ -43,7 +43,7 @@ impl SpanColumns {
             Arc::new(self.parent_span_id.finish_binaries(&blank)),
             Arc::new(start_time),
             Arc::new(Int64Array::from(start)),
-            Arc::new(Int64Array::from(std::mem::take(&mut self.duration_nano))),
+            Arc::new(Int64Array::from(renew(&mut self.duration_nano))),
             Arc::new(self.service_name.finish(&blank)),
             Arc::new(self.name.finish(&blank)),
             Arc::new(self.kind.finish(&blank)),

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StructArray};
+use arrow::array::{ArrayRef, Int64Array, StructArray};
 use arrow::datatypes::Int64Type;
 
 use super::walk::fixed;
-use crate::columns::buffer::{Blank, Ends, Ids, Numbers, Text};
+use crate::columns::buffer::{Blank, Ends, Ids, Numbers, Text, renew};
 use crate::columns::json;
 use crate::columns::table::{event_fields, link_fields, struct_element};
 use crate::otlp::{AnyValue, Field, Fields, Wire, key_value};
@@ -79,7 +79,7 @@ impl Events {
 
     pub(super) fn finish(&mut self, blank: &Blank) -> ArrayRef {
         let inner = Blank::new(self.count);
-        let time = arrow::array::Int64Array::from(std::mem::take(&mut self.time_unix_nano));
+        let time = Int64Array::from(renew(&mut self.time_unix_nano));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(time),
             Arc::new(self.name.finish_strings(&inner)),

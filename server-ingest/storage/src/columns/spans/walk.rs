@@ -1,8 +1,11 @@
 //! From the bytes of a request to rows.
 
+use arrow::datatypes::Int64Type;
+
 use super::SpanColumns;
 use super::derived::EventDerivation;
 use super::envelope::Head;
+use crate::columns::buffer::{Numbers, Words};
 use crate::columns::json;
 use crate::otlp::{Field, Fields, Wire, key_value};
 
@@ -133,14 +136,14 @@ fn kind_name(kind: i32) -> Option<&'static str> {
 }
 
 #[inline]
-fn put_word(column: &mut crate::columns::buffer::Words, row: usize, word: &[u8]) {
+fn put_word(column: &mut Words, row: usize, word: &[u8]) {
     if !word.is_empty() {
         column.put(row, word);
     }
 }
 
 #[inline]
-fn put_number(column: &mut crate::columns::buffer::Numbers<arrow::datatypes::Int64Type>, row: usize, value: u32) {
+fn put_number(column: &mut Numbers<Int64Type>, row: usize, value: u32) {
     if value != 0 {
         column.put(row, i64::from(value));
     }
