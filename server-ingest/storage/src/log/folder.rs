@@ -79,12 +79,17 @@ impl Folder {
 
     /// Makes `spare` the segment that starts with position `first`: header, sync, name, sync of the folder.
     pub(super) fn activate(&self, spare: Spare, first: u64) -> Result<Arc<Segment>, LogError> {
+        let previous = self.lock().segments.back().map_or(0, |last| {
+            // A segment without a frame makes room for one that starts with the same position: the rename replaces it.
+            if last.header.first == first { last.header.previous } else { last.header.first }
+        });
         let header = SegmentHeader {
             log_id: self.log_id,
             first,
             generation: spare.generation + 1,
             segment_bytes: spare.bytes,
             created_unix_nano: unix_nano(),
+            previous,
         };
         let (block, seed) = header.encode();
         let write = self.disk.write_all_at(&spare.file, &spare.path, 0, &mut [IoSlice::new(&block)]);
@@ -95,7 +100,6 @@ impl Folder {
         self.disk.sync_folder(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))?;
         let segment = Arc::new(Segment { path, file: spare.file, header, seed });
         let mut state = self.lock();
-        // A segment without a frame makes room for one that starts with the same position: the rename has replaced it.
         if state.segments.back().is_some_and(|last| last.header.first == first) {
             let replaced = state.segments.pop_back().expect("there is a last one");
             state.disk_bytes -= replaced.header.segment_bytes;

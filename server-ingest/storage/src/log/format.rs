@@ -13,7 +13,7 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const BLOCK_BYTES: u64 = 4096;
 
 /// Bytes of a segment's header that carry something; the rest of its block is zero.
-pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
+pub(super) const SEGMENT_HEADER_BYTES: usize = 72;
 
 /// Bytes before a frame's lists and payload.
 pub(super) const FRAME_HEADER_BYTES: usize = 72;
@@ -51,6 +51,8 @@ pub(super) struct SegmentHeader {
     /// Size of the file.
     pub(super) segment_bytes: u64,
     pub(super) created_unix_nano: u64,
+    /// First position of the segment before it; 0 when there was none. Tells a missing segment from a damaged one.
+    pub(super) previous: u64,
 }
 
 impl SegmentHeader {
@@ -64,6 +66,7 @@ impl SegmentHeader {
         block[40..48].copy_from_slice(&self.generation.to_le_bytes());
         block[48..56].copy_from_slice(&self.segment_bytes.to_le_bytes());
         block[56..64].copy_from_slice(&self.created_unix_nano.to_le_bytes());
+        block[64..72].copy_from_slice(&self.previous.to_le_bytes());
         let seed = checksum_around(&block[..SEGMENT_HEADER_BYTES]);
         block[12..16].copy_from_slice(&seed.to_le_bytes());
         (block, seed)
@@ -77,6 +80,7 @@ impl SegmentHeader {
             generation: u64_at(bytes, 40),
             segment_bytes: u64_at(bytes, 48),
             created_unix_nano: u64_at(bytes, 56),
+            previous: u64_at(bytes, 64),
         };
         Ok((header, seed))
     }

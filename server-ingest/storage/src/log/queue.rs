@@ -123,6 +123,12 @@ impl Queue {
         u64::from(self.max_steps).saturating_sub(self.bytes.available_permits() as u64) * STEP_BYTES
     }
 
+    /// Frames the writer would take now.
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> usize {
+        self.lock().pending.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -157,7 +157,13 @@ fn read_all(
         if segment.header.first != expected {
             return Err(LogError::MissingSegment { dir: dir.to_owned(), expected, found: segment.header.first });
         }
-        let until = segments.get(index + 1).map(|following| following.header.first);
+        let following = segments.get(index + 1).map(|following| following.header);
+        if let Some(following) = following.filter(|following| following.previous != segment.header.first) {
+            let mut walk = Walk::new(Arc::clone(segment))?;
+            while let Step::Frame { .. } = walk.step(Check::HeaderOnly)? {}
+            return Err(LogError::MissingSegment { dir: dir.to_owned(), expected: walk.expected(), found: following.first });
+        }
+        let until = following.map(|following| following.first);
         end = Some(read_segment(segment, until, meta.durable, &mut recent, &mut expected)?);
     }
     if end.is_none() && meta.durable >= meta.first {

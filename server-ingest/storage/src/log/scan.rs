@@ -148,6 +148,8 @@ impl Walk {
             Some(header) if header.position == self.expected && header.session >= self.session => {
                 Ok((gap.offset + header.frame_bytes()).min(self.window.file_bytes))
             }
+            // The file ends inside the header: its rest may have been zeros, which giving the file its size back would restore.
+            _ if self.window.file_bytes < gap.offset + FRAME_HEADER_BYTES as u64 => Ok(self.window.file_bytes.max(gap.offset)),
             _ => Ok(gap.offset),
         }
     }

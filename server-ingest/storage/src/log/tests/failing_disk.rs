@@ -1,11 +1,8 @@
 //! Disks that fill up or fail.
 
-use std::fs::File;
-use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::*;
-use crate::log::disk::{Disk, RealDisk};
 
 /// A real disk with so much room for new files, and syncs that can be made to fail.
 struct SmallDisk {

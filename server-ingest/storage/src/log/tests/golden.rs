@@ -43,8 +43,14 @@ fn the_bytes_of_every_file_are_what_the_format_page_says() {
     fs::write(dir.path().join("batch-ids.snapshot"), &ids).expect("ids are written");
     check("batch-ids.snapshot", &ids);
 
-    let header =
-        SegmentHeader { log_id, first: 7, generation: 1, segment_bytes: SEGMENT_BYTES, created_unix_nano: 1_700_000_000_000_000_000 };
+    let header = SegmentHeader {
+        log_id,
+        first: 7,
+        generation: 1,
+        segment_bytes: SEGMENT_BYTES,
+        created_unix_nano: 1_700_000_000_000_000_000,
+        previous: 5,
+    };
     let mut segment = header.encode().0.to_vec();
     segment.resize(SEGMENT_BYTES as usize, 0);
     let name = "segment-00000000000000000007.log";

@@ -1,12 +1,9 @@
 //! Loss of power: of what was written since a file's last sync, any subset of its pages may be on disk.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::log::disk::{Disk, RealDisk};
 
 const PAGE_BYTES: u64 = 512;
 
@@ -150,8 +147,7 @@ fn check_seed(seed: u64) {
         disk.lock().syncs_left = 0;
         disk.forget(dir.path(), &mut random);
 
-        let (log, opened) =
-            Log::open(dir.path(), small_options(), no_sink()).unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error:?}"));
+        let (log, opened) = try_open(dir.path()).unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error:?}"));
         let first = log.folder.lock().segments[0].header.first;
         trimmed = trimmed.max(first - 1);
         let read: Vec<(u64, u64)> = log
