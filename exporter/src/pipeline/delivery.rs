@@ -21,14 +21,19 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(10);
 /// Attempts a request gets after shutdown began, within the time shutdown has. A server that is gone is not waited for.
 const SHUTDOWN_ATTEMPTS: u32 = 4;
 
-/// Delivers `job` and settles it. However this ends, panic and cancellation included, the account is kept.
-pub(super) async fn deliver(shared: Arc<Shared>, permits: Arc<Semaphore>, job: Job) {
+/// Delivers `job` and settles it. However this ends, panic and cancellation before the first poll included, the account is kept.
+pub(super) fn deliver(shared: Arc<Shared>, permits: Arc<Semaphore>, job: Job) -> impl Future<Output = ()> + Send + 'static {
     let mut delivery = Delivery { shutdown: shared.shutdown.subscribe(), shared, job, is_settled: false };
-    let outcome = match delivery.permit(&permits).await {
-        Ok(_permit) => delivery.attempts().await,
-        Err(outcome) => outcome,
-    };
-    delivery.settle(outcome);
+    async move {
+        let outcome = match delivery.permit(&permits).await {
+            Ok(_permit) => {
+                delivery.shared.lock().take_off(delivery.job.unit);
+                delivery.attempts().await
+            }
+            Err(outcome) => outcome,
+        };
+        delivery.settle(outcome);
+    }
 }
 
 struct Delivery {

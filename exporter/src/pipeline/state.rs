@@ -234,11 +234,11 @@ impl Shared {
         }
     }
 
-    /// What the worker should do now; `can_send` says whether another request may start.
+    /// What the worker should do now; `can_send` says whether another batch may start.
     pub(super) fn next_step(&self, can_send: bool) -> Step {
         let mut state = self.lock();
-        if can_send && let Some(job) = state.direct.pop_front() {
-            state.take_off(job.unit);
+        if let Some(job) = state.direct.pop_front() {
+            // It waits for its turn in a task of its own, which watches its deadline.
             return Step::Deliver(job);
         }
         if state.phase == Phase::Down || (state.phase == Phase::Closing && state.units.is_empty()) {
@@ -367,7 +367,7 @@ impl State {
     }
 
     /// Moves a unit from queued to in flight.
-    fn take_off(&mut self, number: u64) {
+    pub(super) fn take_off(&mut self, number: u64) {
         if let Some(unit) = self.units.get_mut(&number)
             && !unit.in_flight
         {
