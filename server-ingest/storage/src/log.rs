@@ -169,6 +169,8 @@ impl Default for LogOptions {
 pub struct Opened {
     /// The log's own name, made when it was first opened; the application id of its Delta commits.
     pub log_id: Uuid,
+    /// Frames up to it were let go of: whoever trimmed had no more use for them.
+    pub trimmed: Position,
     /// The last frame that is durable; the next one gets the number after it.
     pub last: Position,
     /// Batch ids (with `received_unix_nano`) inside the dedupe window, oldest first, trimmed frames included.

@@ -38,6 +38,7 @@ impl Recovered {
     pub(super) fn opened(&self) -> Opened {
         Opened {
             log_id: self.meta.log_id,
+            trimmed: Position(self.meta.first - 1),
             last: Position(self.last),
             recent_batch_ids: self.recent.to_vec(),
             torn_bytes: self.end.map_or(0, |end| end.torn.1 - end.torn.0),
