@@ -65,11 +65,13 @@ python_environment() {
 # maturin builds for one Python with other settings than the workspace does, so it has a build folder of its own: sharing one would build
 # everything below pyo3 again at each change from one to the other.
 python_package() {
-  local wheels="$CARGO_TARGET_DIR/python/wheels"
+  local target="$CARGO_TARGET_DIR/python"
+  local wheels="$target/wheels" log="$target/build.log"
   rm -rf "$wheels"
-  CARGO_TARGET_DIR="$CARGO_TARGET_DIR/python" "$PYTHON" -m maturin build --quiet --release --locked \
-    --manifest-path python-bindings/Cargo.toml --interpreter "$PYTHON" --out "$wheels" ||
-    fail "the Python package could not be built; see the lines above"
+  mkdir -p "$target"
+  CARGO_TARGET_DIR="$target" "$PYTHON" -m maturin build --release --locked \
+    --manifest-path python-bindings/Cargo.toml --interpreter "$PYTHON" --out "$wheels" >"$log" 2>&1 ||
+    { tail -n 40 "$log" >&2; fail "the Python package could not be built; the end of $log is above"; }
   "$PYTHON" -m pip install --quiet --force-reinstall --no-deps "$wheels"/*.whl || fail "the Python package could not be installed"
 }
 

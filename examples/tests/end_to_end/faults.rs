@@ -39,7 +39,7 @@ fn assert_clear_failure(output: &Output, expected: &[&str]) {
 async fn assert_unharmed(server: &Server) {
     let before = server.count("SELECT count(*) FROM spans").await;
     for door in DOORS {
-        loadgen::send(door, &server.addresses, 200).await;
+        loadgen::send(door, &server.addresses, 200, 64).await;
     }
     assert_eq!(server.count("SELECT count(*) FROM spans").await, before + 600);
 }

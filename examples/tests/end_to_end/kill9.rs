@@ -24,6 +24,25 @@ async fn acked_spans_survive_kill_9_by_otlp_http() {
     check("otlp-http", 30_000, 20_000).await;
 }
 
+/// The log is trimmed by files of 64 MiB; after that the tables alone have the first spans.
+#[tokio::test]
+async fn a_server_that_trimmed_its_log_starts_again() {
+    const SPANS: u64 = 400_000;
+    let folder = TempDir::new().expect("a folder for the test");
+    let mut server = Server::start(&folder).await;
+    for last_words in ["SIGTERM", "kill -9"] {
+        let before = server.count("SELECT count(*) FROM spans").await;
+        loadgen::send("scouter-grpc", &server.addresses, SPANS, 512).await;
+        assert_eq!(server.count("SELECT count(*) FROM spans").await, before + SPANS, "before {last_words}");
+        match last_words {
+            "SIGTERM" => assert!(server.stop().await.success(), "the server did not stop in good order"),
+            _ => server.kill().await,
+        }
+        server = Server::start(&folder).await;
+        assert_eq!(server.count("SELECT count(*) FROM spans").await, before + SPANS, "after {last_words}");
+    }
+}
+
 /// Kills the server twice while spans come in, once after a third and once after two.
 async fn check(door: &str, spans: u64, rate: u64) {
     let folder = TempDir::new().expect("a folder for the test");

@@ -44,12 +44,10 @@ pub(crate) fn command(door: &str, addresses: &Addresses, arguments: &[&str]) -> 
     command
 }
 
-/// Sends a few spans and expects every one to be acknowledged.
-pub(crate) async fn send(door: &str, addresses: &Addresses, spans: u64) -> Report {
-    let output = command(door, addresses, &["--spans", &spans.to_string(), "--batch", "64", "--give-up-after", "20"])
-        .output()
-        .await
-        .expect("loadgen starts");
+/// Sends spans and expects every one to be acknowledged.
+pub(crate) async fn send(door: &str, addresses: &Addresses, spans: u64, batch: u64) -> Report {
+    let arguments = ["--spans", &spans.to_string(), "--batch", &batch.to_string(), "--give-up-after", "20"];
+    let output = command(door, addresses, &arguments).output().await.expect("loadgen starts");
     let report = report(&output);
     assert_eq!(report.acked, spans, "{door}: {report:?}");
     report
