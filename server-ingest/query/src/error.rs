@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 use scouter_storage::store::StoreError;
 
 /// Why a question was not answered. The texts are meant for users and hold no row data.
@@ -105,7 +106,7 @@ impl QueryError {
         };
         match root {
             DataFusionError::ResourcesExhausted(_) => Self::Memory { limit_bytes: memory_bytes },
-            DataFusionError::SQL(_, _) => Self::Syntax { message: plain(root) },
+            DataFusionError::SQL(parser_error, _) => Self::Syntax { message: from_parser_error(parser_error) },
             DataFusionError::SchemaError(schema_error, _) => from_schema_error(schema_error, root),
             DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) | DataFusionError::Ffi(_) => Self::Internal(plain(root)),
             DataFusionError::IoError(_)
@@ -115,6 +116,13 @@ impl QueryError {
             _ if phase == Phase::Plan => Self::Invalid { message: plain(root) },
             _ => Self::Failed { message: plain(root) },
         }
+    }
+}
+
+fn from_parser_error(error: &ParserError) -> String {
+    match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => shortened(message),
+        ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
     }
 }
 
@@ -136,10 +144,12 @@ fn from_schema_error(error: &SchemaError, root: &DataFusionError) -> QueryError 
 
 /// The text of an error: its first line of meaning, without the kind in front and without a backtrace.
 fn plain(error: &DataFusionError) -> String {
+    shortened(error.message().split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default().trim())
+}
+
+fn shortened(text: &str) -> String {
     /// Longer messages repeat the query or list a schema.
     const MAX_CHARS: usize = 600;
-    let text = error.message().into_owned();
-    let text = text.split("\n\nbacktrace:").next().unwrap_or_default().trim();
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

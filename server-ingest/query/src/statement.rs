@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::context::SQLOptions;
@@ -29,6 +30,9 @@ const MAX_EXPRESSION_DEPTH: usize = 400;
 
 /// How deep plans may be.
 const MAX_PLAN_DEPTH: usize = 400;
+
+/// How deep the lists and structs of an answer may be nested.
+const MAX_TYPE_DEPTH: usize = 50;
 
 /// Steps of a plan, those of a common table expression counted at each use.
 const MAX_PLAN_STEPS: usize = 4000;
@@ -58,6 +62,7 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
 /// Refuses plans that write or change settings, and plans that are too large.
 pub(crate) fn judge_plan(plan: &LogicalPlan) -> Result<(), QueryError> {
     judge_plan_size(plan)?;
+    judge_types(plan)?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(plan).map_err(|_| QueryError::NotReadOnly { statement: plan.display().to_string() })
 }
@@ -113,12 +118,12 @@ fn reads_only(body: &SetExpr) -> bool {
 
 /// The words of a statement that say what it does, in capitals.
 fn first_words(statement: &str) -> String {
-    let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
-    let words: Vec<&str> = statement.split_whitespace().take_while(is_word).take(3).collect();
-    match words.as_slice() {
-        [] => "this statement".to_owned(),
-        ["CREATE" | "DROP" | "ALTER" | "START" | "SHOW", ..] => words.join(" ").to_uppercase(),
-        [first, ..] => first.to_uppercase(),
+    const KINDS: [&str; 9] = ["ALL", "DATABASE", "EXTERNAL", "FUNCTION", "INDEX", "SCHEMA", "TABLE", "TRANSACTION", "VIEW"];
+    let words: Vec<String> = statement.split_whitespace().take(3).map(str::to_uppercase).collect();
+    let kinds = words.iter().skip(1).take_while(|word| KINDS.contains(&word.as_str())).count();
+    match words.first() {
+        Some(verb) if verb.chars().all(|letter| letter.is_ascii_alphabetic()) => words[..=kinds].join(" "),
+        _ => "this statement".to_owned(),
     }
 }
 
@@ -176,6 +181,28 @@ fn judge_plan_size(plan: &LogicalPlan) -> Result<(), QueryError> {
             return Err(QueryError::TooComplex { what: "nested steps", limit: MAX_PLAN_DEPTH });
         }
         stack.extend(step.inputs().into_iter().map(|input| (input, depth + 1)));
+    }
+    Ok(())
+}
+
+/// Values are as deep as their types, and an answer leaves the threads with large stacks.
+fn judge_types(plan: &LogicalPlan) -> Result<(), QueryError> {
+    let mut stack: Vec<(&DataType, usize)> = plan.schema().fields().iter().map(|field| (field.data_type(), 1)).collect();
+    while let Some((data_type, depth)) = stack.pop() {
+        if depth > MAX_TYPE_DEPTH {
+            return Err(QueryError::TooComplex { what: "levels of lists and structs in a column", limit: MAX_TYPE_DEPTH });
+        }
+        match data_type {
+            DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) | DataType::Map(field, _) => {
+                stack.push((field.data_type(), depth + 1));
+            }
+            DataType::ListView(field) | DataType::LargeListView(field) => stack.push((field.data_type(), depth + 1)),
+            DataType::Struct(fields) => stack.extend(fields.iter().map(|field| (field.data_type(), depth + 1))),
+            DataType::Union(fields, _) => stack.extend(fields.iter().map(|(_, field)| (field.data_type(), depth + 1))),
+            DataType::Dictionary(_, values) => stack.push((values, depth + 1)),
+            DataType::RunEndEncoded(_, values) => stack.push((values.data_type(), depth + 1)),
+            _ => {}
+        }
     }
     Ok(())
 }

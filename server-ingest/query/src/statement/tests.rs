@@ -8,7 +8,6 @@ fn readers_pass() {
         "WITH a AS (SELECT 1) SELECT * FROM a",
         "VALUES (1), (2)",
         "(SELECT 1) UNION (SELECT 2) ORDER BY 1",
-        "TABLE spans",
         "EXPLAIN SELECT 1",
         "EXPLAIN ANALYZE SELECT 1",
         "EXPLAIN VERBOSE SELECT 1",
@@ -27,7 +26,7 @@ fn readers_pass() {
 fn a_refusal_names_the_kind_of_statement_and_quotes_no_data() {
     for (sql, words) in [
         ("INSERT INTO spans VALUES ('secret')", "INSERT"),
-        ("drop table spans", "DROP TABLE SPANS"),
+        ("drop table spans", "DROP TABLE"),
         ("SET a = 'secret'", "SET"),
         ("UPDATE spans SET name = 'secret'", "UPDATE"),
     ] {

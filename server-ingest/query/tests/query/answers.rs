@@ -176,7 +176,8 @@ async fn lookups_are_decided_by_the_files_filters() {
     assert!(!plan.contains("FilterExec"), "no row is tested twice: {plan}");
     assert!(!plan.contains("unhex"), "the id is a constant: {plan}");
 
-    let analysed = stored.rows("EXPLAIN ANALYZE SELECT name FROM spans WHERE trace_id = unhex('ffffffffffffffffffffffffffffffff')").await;
+    // Between the ids that are there, so that minimum and maximum say nothing.
+    let analysed = stored.rows("EXPLAIN ANALYZE SELECT name FROM spans WHERE trace_id = unhex('000000000000000000000000000000050a')").await;
     let analysed = analysed.iter().filter_map(|row| row[1].as_str()).collect::<String>();
     let bloom = analysed.split("row_groups_pruned_bloom_filter=").nth(1).unwrap_or(&analysed);
     assert!(bloom.starts_with("2 total → 0 matched"), "{bloom}");

@@ -48,7 +48,7 @@ async fn a_query_that_takes_too_long_is_stopped() {
 async fn memory_is_shared_out_and_given_back() {
     let stored = store_with(HOUR, Limits { memory_bytes: 4 << 20, ..Limits::default() });
     for sql in [
-        "SELECT count(*) FROM (SELECT DISTINCT value FROM generate_series(1, 10000000))",
+        "SELECT count(*) FROM (SELECT DISTINCT value % 7000000 FROM generate_series(1, 10000000))",
         "SELECT value, value + 1, value + 2 FROM generate_series(1, 900000)",
         "SELECT array_agg(value) FROM generate_series(1, 10000000)",
         "SELECT max(value) FROM (SELECT value FROM generate_series(1, 10000000) ORDER BY -value) WHERE value % 2 = 0 GROUP BY value",

@@ -34,7 +34,7 @@ async fn no_row_is_missed_or_seen_twice() {
     while !is_done.load(Ordering::SeqCst) {
         let before = acked.load(Ordering::SeqCst);
         let row = stored
-            .rows("SELECT count(*), count(DISTINCT span_id), (SELECT count(*) FROM spans) FROM spans WHERE duration_nano >= 0")
+            .rows("SELECT count(*), count(DISTINCT span_id), (SELECT count(*) FROM spans) AS again FROM spans WHERE duration_nano >= 0")
             .await
             .remove(0);
         let after = acked.load(Ordering::SeqCst) + PER_REQUEST;
