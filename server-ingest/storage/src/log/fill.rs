@@ -12,7 +12,7 @@ use super::LogError;
 use super::disk::Disk;
 use super::folder::{Folder, State};
 
-const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// A file ready to become a segment.
 #[derive(Debug)]

@@ -115,7 +115,7 @@ impl Folder {
         let keep_from = {
             let state = self.lock();
             let firsts = state.segments.iter().map(|segment| segment.header.first);
-            firsts.filter(|first| *first <= up_to.saturating_add(1)).last()
+            firsts.rev().find(|first| *first <= up_to.saturating_add(1))
         };
         let Some(keep_from) = keep_from.filter(|first| *first > meta.first) else {
             return Ok(());

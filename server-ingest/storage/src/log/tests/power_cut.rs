@@ -40,7 +40,7 @@ impl UnreliablePower {
             let path = entry.expect("an entry").path();
             let file = fs::OpenOptions::new().write(true).read(true).open(&path).expect("the file opens");
             for (page, before) in unsynced.get(&inode(&file)).into_iter().flatten().rev() {
-                if next_random(random) % 2 == 0 {
+                if next_random(random).is_multiple_of(2) {
                     file.write_all_at(before, page * PAGE_BYTES).expect("the page is restored");
                 }
             }
@@ -110,7 +110,7 @@ fn check_seed(seed: u64) {
     for life in 0..8 {
         let syncs_left = 4 + (next_random(&mut random) % 30) as u32;
         let disk = Arc::new(UnreliablePower { state: Mutex::new(PowerState { syncs_left, unsynced: HashMap::new() }) });
-        let durability = if next_random(&mut random) % 4 == 0 { Durability::Os } else { Durability::Fsync };
+        let durability = if next_random(&mut random).is_multiple_of(4) { Durability::Os } else { Durability::Fsync };
         let options = LogOptions { durability, ..small_options() };
         if let Ok((log, opened)) = Log::open_on(disk.clone(), dir.path(), options, no_sink()) {
             let log = Arc::new(log);
@@ -131,7 +131,7 @@ fn check_seed(seed: u64) {
                     }
                 }
                 synced = log.shared.synced.load(Ordering::SeqCst).max(synced);
-                if next_random(&mut random) % 8 == 0 && log.trim(Position(synced)).is_ok() {
+                if next_random(&mut random).is_multiple_of(8) && log.trim(Position(synced)).is_ok() {
                     trimmed = log.folder.lock().segments[0].header.first - 1;
                 }
                 if log.failed().is_some() {
