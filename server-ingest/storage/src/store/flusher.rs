@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::FaultPoint;
 use super::applier::Shared;
+use super::folder::CommittedMark;
 use super::stats::Counters;
 use crate::columns::Table;
 use crate::lake::{LakeError, LakeRuntime, LakeTable};
@@ -90,6 +91,7 @@ pub(super) struct Flusher {
     pub(super) runtime: LakeRuntime,
     /// In the order of [`Table::ALL`].
     pub(super) tables: Vec<LakeTable>,
+    pub(super) mark: CommittedMark,
     pub(super) trimmed: Position,
 }
 
@@ -135,6 +137,9 @@ impl Flusher {
         let committed = self.shared.hot().all_committed();
         if committed > self.trimmed {
             self.shared.options.fault.check(FaultPoint::BeforeTrim, Table::Spans)?;
+            if let Err(error) = self.mark.write(committed) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "committed position not noted, the next start decodes more");
+            }
             match log.trim(committed) {
                 Ok(()) => self.trimmed = committed,
                 // The rows are safe; only the disk stays used.

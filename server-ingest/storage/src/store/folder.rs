@@ -4,7 +4,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::StoreError;
+use crate::log::Position;
 
 /// Longest text of a lock file that is believed.
 const MAX_HOLDER_BYTES: u64 = 4096;
@@ -69,6 +72,39 @@ impl FolderLock {
         file.rewind()?;
         file.write_all(holder.as_bytes())?;
         file.set_len(holder.len() as u64)
+    }
+}
+
+/// The file `tables/COMMITTED`: a position up to which every table has all its rows, for one log.
+///
+/// It spares a restart the decoding of frames that are still in the log's segments and whose rows are all committed: a table
+/// that gets few rows has an old position, or none, and cannot tell. What it says stays true for ever, so it is replaced
+/// without a sync; an older or a broken one only means more to decode.
+#[derive(Debug)]
+pub(super) struct CommittedMark {
+    path: PathBuf,
+    log_id: Uuid,
+}
+
+impl CommittedMark {
+    pub(super) fn new(dir: &Path, log_id: Uuid) -> Self {
+        Self { path: tables_dir(dir).join("COMMITTED"), log_id }
+    }
+
+    /// 0 when there is none for this log.
+    pub(super) fn read(&self) -> Position {
+        let text = fs::read_to_string(&self.path).unwrap_or_default();
+        let position = text.strip_suffix('\n').and_then(|line| {
+            let (log_id, position) = line.split_once(' ')?;
+            (log_id == self.log_id.to_string()).then(|| position.parse().ok()).flatten()
+        });
+        Position(position.unwrap_or(0))
+    }
+
+    pub(super) fn write(&self, position: Position) -> io::Result<()> {
+        let aside = self.path.with_extension("tmp");
+        fs::write(&aside, format!("{} {position}\n", self.log_id))?;
+        fs::rename(&aside, &self.path)
     }
 }
 

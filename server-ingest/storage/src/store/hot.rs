@@ -93,13 +93,11 @@ impl Hot {
         }
     }
 
-    /// Frames up to `position` have no rows that are not in the tables.
-    pub(super) fn skip_to(&mut self, position: Position) {
-        if position > self.applied {
-            self.seal();
-            self.applied = position;
-            self.sealed_to = position;
-        }
+    /// Ends a replay. Frames up to `last` that were not applied are trimmed: they have no rows that are not in the tables.
+    pub(super) fn end_replay(&mut self, last: Position) {
+        self.seal();
+        self.applied = self.applied.max(last);
+        self.sealed_to = self.applied;
     }
 
     /// Finishes the builders. Rows of frames that their table has committed are dropped: this happens only in replay.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::applier::{self, Shared};
 use super::flusher::Flusher;
-use super::folder::{self, FolderLock};
+use super::folder::{self, CommittedMark, FolderLock};
 use super::handover::{Taker, handover};
 use super::hot::Hot;
 use super::{Source, Store, StoreError, StoreOptions, Threads};
@@ -67,7 +67,8 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Rec
     let replayed_frames = parts.replayed_frames;
     let recent_batch_ids = std::mem::take(&mut parts.opened.recent_batch_ids);
     let torn_bytes = parts.opened.torn_bytes;
-    if parts.flusher.tables.iter().any(|table| table.snapshot().position > parts.opened.last) {
+    let known = parts.flusher.tables.iter().map(|table| table.snapshot().position).chain([parts.flusher.mark.read()]).max();
+    if known > Some(parts.opened.last) {
         // The next frames would get positions the tables take for committed. The names of positions go with the log's UUID.
         retired_log = Some(retire(parts, &dir)?);
         parts = open_parts(&dir, &options)?;
@@ -109,11 +110,12 @@ fn open_parts(dir: &Path, options: &StoreOptions) -> Result<Parts, StoreError> {
     let sink = Box::new(move |position, frame| giver.give(position, frame));
     let (log, opened) = Log::open(&folder::log_dir(dir), options.log_options(), sink)?;
     let (runtime, tables) = open_tables(dir, opened.log_id, options)?;
-    let (shared, lowest) = shared_of(&tables, options);
-    let mut flusher = Flusher { shared: Arc::clone(&shared), runtime, tables, trimmed: Position(0) };
+    let mark = CommittedMark::new(dir, opened.log_id);
+    let (shared, committed) = shared_of(&tables, &mark, opened.trimmed, options);
+    let mut flusher = Flusher { shared: Arc::clone(&shared), runtime, tables, mark, trimmed: Position(0) };
     // Not trimmed while frames are read from the segments.
     let flush_bytes = options.flush_bytes.min(options.hot_max_bytes / 2);
-    let replayed_frames = replay(&shared, log.replay(lowest), opened.last, |bytes| {
+    let replayed_frames = replay(&shared, log.replay(committed), opened.last, |bytes| {
         if bytes >= flush_bytes { flusher.flush().map(drop).map_err(StoreError::from) } else { Ok(()) }
     })?;
     Ok(Parts { log, frames, opened, flusher, replayed_frames })
@@ -128,10 +130,16 @@ fn open_tables(dir: &Path, log_id: Uuid, options: &StoreOptions) -> Result<(Lake
 }
 
 /// The state before replay, and the position after which it begins: all tables have the frames up to it.
-fn shared_of(tables: &[LakeTable], options: &StoreOptions) -> (Arc<Shared>, Position) {
+///
+/// A table may have committed nothing for long, since it had no rows; what the log was trimmed of is in the tables all the same, and the mark,
+/// which is not synced, may be older than that. Each frame has a row, so some table committed the last trimmed frame or a later one. If none
+/// did, tables are missing; then nothing is skipped, and the replay says which frame it does not find.
+fn shared_of(tables: &[LakeTable], mark: &CommittedMark, trimmed: Position, options: &StoreOptions) -> (Arc<Shared>, Position) {
     let snapshots: Vec<_> = tables.iter().map(|table| Arc::clone(table.snapshot())).collect();
     let lowest = snapshots.iter().map(|snapshot| snapshot.position).min().unwrap_or_default();
-    (Arc::new(Shared::new(Hot::new(snapshots, lowest), options.clone())), lowest)
+    let is_covered = snapshots.iter().any(|snapshot| snapshot.position >= trimmed);
+    let committed = lowest.max(mark.read()).max(if is_covered { trimmed } else { Position(0) });
+    (Arc::new(Shared::new(Hot::new(snapshots, committed), options.clone())), committed)
 }
 
 /// Applies frames, telling `grown` after each how many hot bytes there are. `last` is the last durable frame, which a trimmed
@@ -153,7 +161,7 @@ fn replay(
         count += 1;
     }
     let mut hot = shared.hot();
-    hot.skip_to(last);
+    hot.end_replay(last);
     let applied = hot.applied();
     drop(hot);
     shared.applied.send_replace(applied);
@@ -188,12 +196,13 @@ pub(super) fn open_read_only(dir: &Path) -> Result<Arc<Store>, StoreError> {
     let options = StoreOptions::default();
     let log_id = log.as_ref().map_or(Uuid::nil(), |(_, opened)| opened.log_id);
     let (runtime, tables) = open_tables(&dir, log_id, &options)?;
-    let (shared, lowest) = shared_of(&tables, &options);
+    let trimmed = log.as_ref().map_or(Position(0), |(_, opened)| opened.trimmed);
+    let (shared, committed) = shared_of(&tables, &CommittedMark::new(&dir, log_id), trimmed, &options);
     drop((runtime, tables));
-    let mut last = lowest;
+    let mut last = committed;
     if let Some((log, opened)) = &log {
         last = opened.last;
-        replay(&shared, log.replay(lowest), last, |_| Ok(()))?;
+        replay(&shared, log.replay(committed), last, |_| Ok(()))?;
     }
     let store = Store {
         shared,

@@ -73,7 +73,7 @@ async fn rows_are_readable_at_once_and_after_flush_shutdown_and_restart() {
     assert!(matches!(store.append(spans(0..1)).await, Err(StoreError::Closed)));
 
     let (store, recovery) = Store::open(folder.path(), idle()).unwrap();
-    assert_eq!(recovery.last, Position(11));
+    assert_eq!((recovery.last, recovery.replayed_frames), (Position(11), 0));
     assert_eq!((store.stats().hot_rows, store.stats().tables[0].rows), (0, 110), "the shutdown committed everything");
     assert_eq!(ids(&store, Table::Spans).await, range(110));
     assert_eq!(store.append(spans(110..111)).await.unwrap(), Position(12));
@@ -114,6 +114,52 @@ async fn a_table_without_rows_holds_no_trim_back() {
     assert_eq!(ids(&store, Table::Spans).await, range(5));
     assert_eq!(ids(&store, Table::Psi).await, range(1));
     assert_eq!(store.stats().committed, Position(5), "what was trimmed counts as committed");
+}
+
+#[test]
+fn a_committed_mark_that_is_broken_or_of_another_log_is_not_believed() {
+    let folder = TempDir::new().unwrap();
+    std::fs::create_dir(folder.path().join("tables")).unwrap();
+    let log_id = uuid::Uuid::new_v4();
+    let mark = super::folder::CommittedMark::new(folder.path(), log_id);
+    assert_eq!(mark.read(), Position(0));
+    mark.write(Position(1234)).unwrap();
+    assert_eq!(mark.read(), Position(1234));
+    assert_eq!(super::folder::CommittedMark::new(folder.path(), uuid::Uuid::new_v4()).read(), Position(0));
+    let file = folder.path().join("tables/COMMITTED");
+    for broken in [String::new(), format!("{log_id} 12"), format!("{log_id} \n"), format!("{log_id} -1\n"), "\0\0\n".to_owned()] {
+        std::fs::write(&file, &broken).unwrap();
+        assert_eq!(mark.read(), Position(0), "{broken:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_log_was_trimmed_opens_again_though_other_tables_never_had_a_row() {
+    let folder = TempDir::new().unwrap();
+    // Segments of 16 KiB, so that whole ones are let go of.
+    let options = || StoreOptions { log_max_bytes: 1024 * 1024, ..idle() };
+    let is_trimmed = || !folder.path().join("log/segment-00000000000000000001.log").exists();
+    let (store, _) = Store::open(folder.path(), options()).unwrap();
+    let mut count = 0;
+    while !is_trimmed() {
+        assert!(count < 100_000, "the log was never trimmed");
+        store.append(spans(count..count + 100)).await.unwrap();
+        count += 100;
+        store.flush().await.unwrap();
+    }
+    store.append(spans(count..count + 1)).await.unwrap();
+    drop(store);
+    for _ in 0..2 {
+        // A power loss may take the mark, which is not synced.
+        std::fs::remove_file(folder.path().join("tables/COMMITTED")).ok();
+        let reader = Store::open_read_only(folder.path()).unwrap();
+        assert_eq!(ids(&reader, Table::Spans).await, range(count + 1));
+        drop(reader);
+        let (store, recovery) = Store::open(folder.path(), options()).unwrap();
+        assert_eq!(recovery.last, Position(count / 100 + 1));
+        assert_eq!(ids(&store, Table::Spans).await, range(count + 1));
+        drop(store);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,7 +350,8 @@ async fn a_long_log_is_flushed_on_the_way_while_it_is_replayed() {
     let (store, recovery) = Store::open(folder.path(), options.clone()).unwrap();
     assert_eq!(recovery.replayed_frames, 40);
     let stats = store.stats();
-    assert!(stats.commits > 1 && stats.hot_bytes <= options.hot_max_bytes, "{stats:?}");
+    // Sealed batches are larger than what their builders estimate.
+    assert!(stats.commits > 1 && stats.hot_bytes <= 2 * options.hot_max_bytes, "{stats:?}");
     assert_eq!(ids(&store, Table::Spans).await, range(20_000));
 }
 
