@@ -1,5 +1,8 @@
 //! How spans wait for their request. Where they are sent is [`GrpcConfig`](crate::GrpcConfig).
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use scouter_tonic::client::{ConfigError, ConfigFault};
@@ -77,6 +80,8 @@ impl QueueConfig {
         }
         if let Some(max_batch_spans) = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") {
             config.max_batch_spans = usize::try_from(max_batch_spans).unwrap_or(usize::MAX);
+        } else {
+            config.max_batch_spans = config.max_batch_spans.min(config.max_spans.max(1));
         }
         if let Some(delay) = number("OTEL_BSP_SCHEDULE_DELAY") {
             config.schedule_delay = Duration::from_millis(delay);

@@ -300,7 +300,7 @@ impl GrpcClient {
         }
         request.set_timeout(left);
         request.extensions_mut().insert(answer.clone());
-        let mut grpc = self.grpc();
+        let mut grpc = self.grpc(path);
         let exchange = async {
             grpc.ready().await.map_err(|error| CallError::new(CallErrorKind::Retryable, Code::Unavailable, error.to_string()))?;
             grpc.unary(request, PathAndQuery::from_static(path), codec).await.map_err(|status| {
@@ -316,7 +316,7 @@ impl GrpcClient {
         timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(CallError::deadline(what)))
     }
 
-    fn grpc(&self) -> Grpc<GuardedChannel> {
+    fn grpc(&self, path: &str) -> Grpc<GuardedChannel> {
         let channel = self.inner.channel.get_or_init(|| GuardedChannel::connect_lazy(&self.inner.endpoint));
         let grpc = Grpc::new(channel.clone())
             .max_decoding_message_size(MAX_RESPONSE_BYTES)
@@ -324,6 +324,8 @@ impl GrpcClient {
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd);
         match self.inner.config.compression {
+            // The other calls are small, and a server need not take them compressed.
+            _ if path != path::INSERT_MESSAGE => grpc,
             Compression::None => grpc,
             Compression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
             Compression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),

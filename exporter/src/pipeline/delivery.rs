@@ -212,7 +212,7 @@ fn dropped(reason: DropReason, message: impl Into<String>) -> Outcome {
 }
 
 /// Doubles from [`FIRST_BACK_OFF`] to [`MAX_BACK_OFF`], times a random factor between 0.5 and 1.5.
-fn back_off(failures: u32) -> Duration {
+pub(super) fn back_off(failures: u32) -> Duration {
     let delay = FIRST_BACK_OFF.saturating_mul(1 << failures.min(16)).min(MAX_BACK_OFF);
     delay.mul_f64(0.5 + rand::random::<f64>())
 }

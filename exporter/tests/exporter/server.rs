@@ -107,6 +107,8 @@ impl Server {
     }
 
     pub(crate) fn start_tls(certificate_pem: &str, key_pem: &str) -> Self {
+        // Another crate of the same build may bring a second provider; the server's side must be told which one to use.
+        let _already_installed = rustls::crypto::ring::default_provider().install_default();
         Self::start_on("127.0.0.1:0", Arc::default(), Some(Identity::from_pem(certificate_pem, key_pem)))
     }
 
