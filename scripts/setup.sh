@@ -79,7 +79,7 @@ python_package() {
 # usage: wait_listening PID FILE NAME LOG
 wait_listening() {
   local waited=0
-  until grep -q '^listening ' "$2"; do
+  until grep -qs '^listening ' "$2"; do
     kill -0 "$1" 2>/dev/null || { tail -n 20 "$4" >&2; fail "$3 ended before it was ready; its last lines are above"; }
     [ "$waited" -lt 600 ] || { tail -n 20 "$4" >&2; fail "$3 is not ready after a minute; its last lines are above"; }
     sleep 0.1
