@@ -18,6 +18,11 @@ const ANY_MAP: u8 = delimited(6);
 const ANY_BYTES: u8 = delimited(7);
 const ELEMENT: u8 = delimited(1);
 
+/// Key and text together, so that the attribute's length stays below 128: it has eight bytes of heads, two of which are not counted in it.
+const MAX_SHORT_ATTRIBUTE_BYTES: usize = 121;
+/// Leaves room for the longest number beside the key.
+const MAX_SHORT_KEY_BYTES: usize = 100;
+
 /// Up to here, repeated keys are looked for by comparing; above, by hashing.
 const FEW_KEYS: usize = 32;
 
@@ -129,6 +134,9 @@ fn put_last_of_each<'a>(out: &mut Vec<u8>, tag: u8, len: usize, attribute: &impl
 /// Writes one `KeyValue`. `depth` counts the nesting of `value`, from 1.
 #[inline]
 pub(super) fn put_attribute(out: &mut Vec<u8>, tag: u8, key: &str, value: ValueRef<'_>, depth: usize) {
+    if !key.is_empty() && key.len() <= MAX_SHORT_KEY_BYTES && put_short_attribute(out, tag, key, value) {
+        return;
+    }
     let Some(any_len) = flat_len(&value) else {
         put_nested(out, tag, |out| {
             put_key(out, key);
@@ -145,6 +153,51 @@ pub(super) fn put_attribute(out: &mut Vec<u8>, tag: u8, key: &str, value: ValueR
     out.push(VALUE);
     put_varint(out, any_len as u64);
     put_any(out, value, depth);
+}
+
+/// The common case, where every length fits one byte: heads are made on the stack and copied as one piece. False when it is not that case.
+#[inline]
+fn put_short_attribute(out: &mut Vec<u8>, tag: u8, key: &str, value: ValueRef<'_>) -> bool {
+    let head = |value_len: usize| [tag, (4 + key.len() + value_len) as u8, KEY, key.len() as u8];
+    out.reserve(160);
+    match value {
+        ValueRef::Str(text) if key.len() + text.len() <= MAX_SHORT_ATTRIBUTE_BYTES => {
+            let value_len = 2 + text.len();
+            out.extend_from_slice(&head(value_len));
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(&[VALUE, value_len as u8, ANY_STRING, text.len() as u8]);
+            out.extend_from_slice(text.as_bytes());
+        }
+        ValueRef::I64(number) => {
+            let mut bytes = [VALUE, 0, ANY_INT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            let mut rest = number as u64;
+            let mut len = 3;
+            while rest >= 0x80 {
+                bytes[len] = rest as u8 | 0x80;
+                rest >>= 7;
+                len += 1;
+            }
+            bytes[len] = rest as u8;
+            bytes[1] = (len - 1) as u8;
+            out.extend_from_slice(&head(len - 1));
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(&bytes[..=len]);
+        }
+        ValueRef::Bool(value) => {
+            out.extend_from_slice(&head(2));
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(&[VALUE, 2, ANY_BOOL, u8::from(value)]);
+        }
+        ValueRef::F64(value) => {
+            let mut bytes = [VALUE, 9, ANY_DOUBLE, 0, 0, 0, 0, 0, 0, 0, 0];
+            bytes[3..].copy_from_slice(&value.to_le_bytes());
+            out.extend_from_slice(&head(9));
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(&bytes);
+        }
+        _ => return false,
+    }
+    true
 }
 
 #[inline]
