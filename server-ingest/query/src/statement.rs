@@ -4,6 +4,7 @@
 //! optimizing. The first two and the last bound how deep and how large a query can be, because most code that works on queries
 //! recurses, and a stack that overflows ends the server, acknowledged rows or not.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
@@ -12,7 +13,7 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, SetExpr, Statement as SqlStatement, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ObjectName, Query, SetExpr, Statement as SqlStatement, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -27,6 +28,10 @@ const MAX_RELATIONS: usize = 100;
 
 /// How deep expressions may be. A chain of `OR` of n terms is n deep; a list after `IN` is not.
 const MAX_EXPRESSION_DEPTH: usize = 400;
+
+/// Tables that a statement reads once its common table expressions stand where they are mentioned. Planning cannot be stopped
+/// midway, and a chain of expressions that mention the one before twice doubles with each.
+const MAX_EXPANDED_RELATIONS: usize = 500;
 
 /// How deep plans may be.
 const MAX_PLAN_DEPTH: usize = 400;
@@ -54,7 +59,7 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
         (Some(_), more) => return Err(QueryError::Syntax { message: format!("there are {} of them", more + 1) }),
     };
     // Depth first: printing a refused statement recurses too.
-    judge_depth(&statement)?;
+    judge_tree(&statement)?;
     judge_kind(&statement)?;
     Ok(statement)
 }
@@ -127,32 +132,80 @@ fn first_words(statement: &str) -> String {
     }
 }
 
-fn judge_depth(statement: &Statement) -> Result<(), QueryError> {
-    let too_deep = match statement {
-        Statement::Statement(statement) => statement.visit(&mut Depth(0)).is_break(),
-        Statement::Explain(explain) => return judge_depth(&explain.statement),
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
+fn judge_tree(statement: &Statement) -> Result<(), QueryError> {
+    let statement = match statement {
+        Statement::Statement(statement) => statement,
+        Statement::Explain(explain) => return judge_tree(&explain.statement),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => return Ok(()),
     };
-    if too_deep { Err(too_deep_expression()) } else { Ok(()) }
+    match statement.visit(&mut Measure::default()) {
+        ControlFlow::Break(refusal) => Err(refusal),
+        ControlFlow::Continue(()) => Ok(()),
+    }
 }
 
 fn too_deep_expression() -> QueryError {
     QueryError::TooComplex { what: "levels of expressions (a list after IN is one level)", limit: MAX_EXPRESSION_DEPTH }
 }
 
-/// How deep the visited expression stands. The visit ends at the limit, so it never recurses further itself.
-struct Depth(usize);
+/// Measures the visited tree. The visit ends at the limit of depth, so it never recurses further itself.
+#[derive(Default)]
+struct Measure {
+    expression_depth: usize,
+    /// For each query that is being visited: the tables it reads so far.
+    open: Vec<usize>,
+    /// The queries behind the names of common table expressions.
+    named: HashMap<*const Query, String>,
+    /// The tables behind those names. A name that is given twice counts as the larger, whatever its scope.
+    sizes: HashMap<String, usize>,
+}
 
-impl Visitor for Depth {
-    type Break = ();
+impl Visitor for Measure {
+    type Break = QueryError;
 
-    fn pre_visit_expr(&mut self, _: &SqlExpr) -> ControlFlow<()> {
-        self.0 += 1;
-        if self.0 > MAX_EXPRESSION_DEPTH { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    fn pre_visit_expr(&mut self, _: &SqlExpr) -> ControlFlow<QueryError> {
+        self.expression_depth += 1;
+        if self.expression_depth > MAX_EXPRESSION_DEPTH { ControlFlow::Break(too_deep_expression()) } else { ControlFlow::Continue(()) }
     }
 
-    fn post_visit_expr(&mut self, _: &SqlExpr) -> ControlFlow<()> {
-        self.0 -= 1;
+    fn post_visit_expr(&mut self, _: &SqlExpr) -> ControlFlow<QueryError> {
+        self.expression_depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<QueryError> {
+        self.open.push(0);
+        let named = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.named.extend(named.map(|named| (&raw const *named.query, named.alias.name.value.to_lowercase())));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<QueryError> {
+        let size = self.open.pop().unwrap_or(0);
+        match self.named.get(&(&raw const *query)) {
+            Some(name) => {
+                let known = self.sizes.entry(name.clone()).or_insert(1);
+                *known = size.max(*known);
+                ControlFlow::Continue(())
+            }
+            None => self.read(size),
+        }
+    }
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<QueryError> {
+        let size = self.sizes.get(&name.to_string().replace('"', "").to_lowercase()).copied();
+        self.read(size.unwrap_or(1))
+    }
+}
+
+impl Measure {
+    fn read(&mut self, relations: usize) -> ControlFlow<QueryError> {
+        let Some(open) = self.open.last_mut() else { return ControlFlow::Continue(()) };
+        *open += relations;
+        if *open > MAX_EXPANDED_RELATIONS {
+            let what = "tables, those of common table expressions counted at each use";
+            return ControlFlow::Break(QueryError::TooComplex { what, limit: MAX_EXPANDED_RELATIONS });
+        }
         ControlFlow::Continue(())
     }
 }

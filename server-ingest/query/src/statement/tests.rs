@@ -44,3 +44,19 @@ fn length_is_bounded() {
     assert!(parse(&longest).is_ok());
     assert!(matches!(parse(&format!("{longest} ")), Err(QueryError::TooComplex { .. })));
 }
+
+fn doubling(levels: usize) -> String {
+    let named = (1..=levels).map(|n| format!(", c{n} AS (SELECT * FROM c{} UNION ALL SELECT * FROM \"c{}\")", n - 1, n - 1));
+    format!("WITH c0 AS (SELECT name FROM spans){} SELECT count(*) FROM C{levels}", named.collect::<String>())
+}
+
+#[test]
+fn what_a_name_stands_for_counts_at_each_use() {
+    assert!(parse(&doubling(8)).is_ok());
+    assert!(matches!(parse(&doubling(9)), Err(QueryError::TooComplex { limit: MAX_EXPANDED_RELATIONS, .. })));
+    assert!(matches!(parse(&doubling(49)), Err(QueryError::TooComplex { limit: MAX_EXPANDED_RELATIONS, .. })));
+    let hidden = doubling(9).replace("SELECT count(*)", "SELECT (WITH c0 AS (SELECT 1) SELECT 1), count(*)");
+    assert!(matches!(parse(&hidden), Err(QueryError::TooComplex { .. })), "another scope does not make a name smaller");
+    let chain = (1..400).map(|n| format!(", c{n} AS (SELECT * FROM c{})", n - 1)).collect::<String>();
+    assert!(parse(&format!("WITH c0 AS (SELECT 1){chain} SELECT * FROM c399")).is_ok());
+}

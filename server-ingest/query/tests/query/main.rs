@@ -1,5 +1,7 @@
 //! Questions to a real store in a temporary folder, filled with OTLP payloads.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod answers;
 mod limits;
 mod refusals;

@@ -48,7 +48,7 @@ async fn statements_that_do_more_than_read_are_refused() {
         }
     }
     let error = stored.error("DROP TABLE spans").await.to_string();
-    assert!(error.starts_with("queries only read: SELECT, WITH") && error.ends_with("DROP TABLE spans is not"), "{error}");
+    assert!(error.starts_with("queries only read: SELECT, WITH") && error.ends_with("DROP TABLE is not"), "{error}");
 }
 
 #[tokio::test]
@@ -108,7 +108,10 @@ async fn mistakes_are_named() {
 }
 
 fn is_refusal(error: &QueryError) -> bool {
-    matches!(error, QueryError::Syntax { .. } | QueryError::TooComplex { .. } | QueryError::Invalid { .. })
+    matches!(
+        error,
+        QueryError::Syntax { .. } | QueryError::TooComplex { .. } | QueryError::Invalid { .. } | QueryError::UnknownColumn { .. }
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +130,7 @@ async fn no_nesting_brings_the_process_down() {
         format!("SELECT CAST(NULL AS INT{})", "[]".repeat(30_000)),
         format!("SELECT CAST(NULL AS {}INT{})", "ARRAY<".repeat(8000), ">".repeat(8000)),
         format!("SELECT CAST(NULL AS {}INT{})", "STRUCT<a ".repeat(5000), ">".repeat(5000)),
-        format!("SELECT a{}", "[1]".repeat(20_000)),
+        format!("SELECT links{} FROM spans", "[1]".repeat(20_000)),
         format!("SELECT a{} FROM spans", ".a".repeat(30_000)),
         format!("SELECT {}1{}", "CASE WHEN 1=1 THEN ".repeat(3000), " END".repeat(3000)),
         format!("SELECT {}1{}", "abs(".repeat(10_000), ")".repeat(10_000)),
@@ -154,6 +157,25 @@ async fn no_nesting_brings_the_process_down() {
         let error = stored.error(&sql).await;
         assert!(is_refusal(&error), "{}…: {error:?}", &sql[..60]);
         assert!(error.to_string().len() < 2000, "{}…", &sql[..60]);
+    }
+    // Whether these are answered is not promised, only that they end.
+    let columns = |of: fn(usize) -> String, levels| (1..=levels).map(of).collect::<String>();
+    for sql in [
+        format!("{}SELECT 1 AS x{}", "SELECT x + x AS x FROM (".repeat(40), ")".repeat(40)),
+        format!(
+            "WITH c0 AS (SELECT 1 AS x){} SELECT x FROM c200",
+            columns(|n| format!(", c{n} AS (SELECT x + x AS x FROM c{})", n - 1), 200)
+        ),
+        format!(
+            "WITH c0 AS (SELECT name AS x FROM spans){} SELECT x FROM c40",
+            columns(|n| format!(", c{n} AS (SELECT x || x AS x FROM c{})", n - 1), 40)
+        ),
+        format!("SELECT count(*) FROM spans a0{}", columns(|n| format!(" JOIN spans a{n} ON a{n}.span_id = a{}.span_id", n - 1), 60)),
+        format!("SELECT * FROM spans a0{}", columns(|n| format!(", tags a{n}"), 50)),
+    ] {
+        let started = std::time::Instant::now();
+        let answer = stored.engine.sql(&sql).await;
+        assert!(started.elapsed() < std::time::Duration::from_secs(30), "{}…: {:?} {:?}", &sql[..60], started.elapsed(), answer.err());
     }
     // And what people write is not refused.
     let ids = (0..1000).map(|n| format!("X'{n:032x}'")).collect::<Vec<_>>().join(",");
