@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use scouter_exporter::{ConfigFault, DropReason, FlushError, GrpcConfig, GrpcSpanExporter, Pipeline, QueueConfig};
+use scouter_tonic::client::{CallErrorKind, GrpcClient};
 use tonic::{Code, Status};
 
 use super::{
@@ -172,4 +173,18 @@ fn a_server_that_does_not_read_typed_messages_is_an_error_and_not_a_loss() {
     assert!(error.contains("accepts_typed_messages"), "{error}");
     assert!(server.inserts().is_empty());
     assert_eq!(pipeline.stats().spans.dropped.get(DropReason::Refused), 2);
+}
+
+#[tokio::test]
+async fn the_client_validates_its_token_and_reports_a_server_without_health_service() {
+    let server = tokio::task::spawn_blocking(Server::start).await.unwrap();
+    let client = GrpcClient::new(server.config()).unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    assert!(client.validate_token(deadline).await.unwrap());
+    server.state().valid_token = None;
+    assert!(!client.validate_token(deadline).await.unwrap());
+    let error = client.health_check("", deadline).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (CallErrorKind::Refused, Code::Unimplemented));
+    assert_eq!(server.logins_and_renewals(), (1, 0));
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }

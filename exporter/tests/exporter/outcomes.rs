@@ -229,7 +229,7 @@ fn queued_spans_outlive_an_outage_longer_than_the_timeout() {
 #[test]
 fn with_the_drop_policy_an_outage_longer_than_the_timeout_is_counted() {
     let config =
-        GrpcConfig { server_uri: format!("http://{}", refused_address()), timeout: Duration::from_millis(200), ..GrpcConfig::default() };
+        GrpcConfig { server_uri: format!("http://{}", refused_address()), timeout: Duration::from_secs(1), ..GrpcConfig::default() };
     let pipeline = Pipeline::new(config, QueueConfig { outage: OutagePolicy::Drop, ..QueueConfig::default() }).unwrap();
     for number in 0..100 {
         assert!(pipeline.try_push(&envelope(), &span(number, 10)));

@@ -55,10 +55,11 @@ fn c_28_queued_spans_are_split_as_well() {
     for number in 0..300 {
         assert!(pipeline.try_push(&envelope(), &span(number, if number == 7 { 10_000 } else { 100 })));
     }
-    let error = pipeline.flush(PATIENCE).unwrap_err().to_string();
-    assert!(error.contains("1 lost") && error.contains("`span 7`"), "{error}");
+    // The span may be dropped before the flush begins, which then has nothing to report.
+    let _either = pipeline.flush(PATIENCE);
     assert!(server.inserts().iter().all(|insert| insert.body.len() <= 4096));
     let stats = pipeline.stats();
+    assert!(stats.last_error.as_ref().is_some_and(|error| error.contains("`span 7`")), "{stats:?}");
     assert_eq!((stats.spans.exported, stats.spans.dropped.get(DropReason::TooLarge)), (299, 1));
     assert_balanced(&stats);
 }
