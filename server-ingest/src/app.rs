@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Admission,
-    auth::{Auth, Users},
+    auth::Auth,
     config::Checked,
     grpc::{self, GrpcDoors},
     http::{self, HttpDoors},
@@ -58,8 +58,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
         tracing::warn!(log = %log.display(), "the log was behind the tables, as a power loss leaves it with durability os; a new one was begun");
     }
 
-    let users = Users::single(&config.username, config.password.expose())?;
-    let auth = Arc::new(Auth::open(users, &config.storage.join("keys"))?);
+    let auth = Arc::new(Auth::open(&config.username, config.password.expose(), &config.storage.join("keys"))?);
     let metrics = Metrics::new(&store);
     let ingest =
         Arc::new(Ingest::new(Arc::clone(&store), recovery.recent_batch_ids, Admission::new(IN_FLIGHT_BYTES), Arc::clone(&metrics)));

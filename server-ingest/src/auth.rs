@@ -3,7 +3,7 @@
 mod tokens;
 mod users;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use scouter_tonic::server::Authenticate;
 use thiserror::Error;
@@ -15,6 +15,8 @@ pub use users::{UserError, Users};
 
 /// Argon2 takes 19 MiB and tens of milliseconds a check; more at once would let strangers fill the memory.
 const PASSWORD_CHECKS_AT_ONCE: usize = 2;
+/// How long a login waits for its turn.
+const LOGIN_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a login failed.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -27,20 +29,39 @@ pub enum LoginError {
     Busy,
 }
 
+/// Why a server cannot know its users.
+#[derive(Debug, Error)]
+pub enum AuthError {
+    /// The password is no password.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// The signing key is not to be had.
+    #[error(transparent)]
+    Key(#[from] TokenError),
+}
+
 /// Checks passwords, issues tokens, knows tokens.
 pub struct Auth {
     users: Arc<Users>,
     key: TokenKey,
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
 }
 
 impl Auth {
-    /// `key_folder` holds the signing key; one is made there at the first start.
+    /// `key_folder` holds the signing key; one is made there at the first start. `username` and `password` are those of `users`:
+    /// tokens given out for others are not known any more.
     ///
     /// # Errors
-    /// The key cannot be read or made, with its path.
-    pub fn open(users: Users, key_folder: &Path) -> Result<Self, TokenError> {
-        Ok(Self { users: Arc::new(users), key: TokenKey::open(key_folder)?, checks: Semaphore::new(PASSWORD_CHECKS_AT_ONCE) })
+    /// The key cannot be read or made, with its path, or the password cannot be hashed.
+    pub fn open(username: &str, password: &str, key_folder: &Path) -> Result<Self, AuthError> {
+        let users = Users::single(username, password)?;
+        // Lengths keep "ab" + "c" apart from "a" + "bc".
+        let holder = format!("{}:{username}:{password}", username.len());
+        Ok(Self {
+            users: Arc::new(users),
+            key: TokenKey::open(key_folder, holder.as_bytes())?,
+            checks: Arc::new(Semaphore::new(PASSWORD_CHECKS_AT_ONCE)),
+        })
     }
 
     /// Checks a password off the reactor and issues a token.
@@ -48,12 +69,15 @@ impl Auth {
     /// # Errors
     /// See [`LoginError`].
     pub async fn login(&self, username: &str, password: &str) -> Result<Issued, LoginError> {
-        let _permit = tokio::time::timeout(std::time::Duration::from_secs(5), self.checks.acquire())
-            .await
-            .map_err(|_| LoginError::Busy)?
-            .map_err(|_| LoginError::Busy)?;
+        let wait = tokio::time::timeout(LOGIN_WAIT, Arc::clone(&self.checks).acquire_owned());
+        let permit = wait.await.map_err(|_| LoginError::Busy)?.map_err(|_| LoginError::Busy)?;
         let (users, name, password) = (Arc::clone(&self.users), username.to_owned(), password.to_owned());
-        let is_right = tokio::task::spawn_blocking(move || users.check(&name, &password)).await.map_err(|_| LoginError::Busy)?;
+        let check = tokio::task::spawn_blocking(move || {
+            // Held until the check has ended: it goes on when the caller hangs up.
+            let _permit = permit;
+            users.check(&name, &password)
+        });
+        let is_right = check.await.map_err(|_| LoginError::Busy)?;
         if is_right { Ok(self.key.issue(username)) } else { Err(LoginError::Refused) }
     }
 

@@ -18,9 +18,20 @@ pub enum IngestError {
     /// The bytes are not the message they should be.
     #[error("the request is not a valid protobuf message")]
     Malformed(#[from] Malformed),
-    /// `message_record` is not JSON that Scouter knows.
-    #[error("message_record is not a Scouter message: {0}")]
-    MalformedJson(#[source] serde_json::Error),
+    /// JSON of the wrong shape.
+    #[error("the JSON is not {expected}: {source}")]
+    MalformedJson {
+        /// What it should be.
+        expected: &'static str,
+        /// Where it is not.
+        source: serde_json::Error,
+    },
+    /// JSON that would take far more memory than its text.
+    #[error("the JSON has more than {limit} objects; send smaller batches, or protobuf")]
+    TooManyObjects {
+        /// How many are read.
+        limit: usize,
+    },
     /// JSON and typed fields in one message, or a `batch_id` of the wrong length.
     #[error("{0}")]
     Contradictory(&'static str),
@@ -63,8 +74,8 @@ impl IngestError {
         let refused = |code, http_status| Answer { code, http_status, retry_after: None, needs_a_person: false };
         let later = |needs_a_person| Answer { code: Code::Unavailable, http_status: 503, retry_after: Some(RETRY_AFTER), needs_a_person };
         match self {
-            Self::Malformed(_) | Self::MalformedJson(_) | Self::Contradictory(_) => refused(Code::InvalidArgument, 400),
-            Self::TooLarge { .. } => refused(Code::ResourceExhausted, 413),
+            Self::Malformed(_) | Self::MalformedJson { .. } | Self::Contradictory(_) => refused(Code::InvalidArgument, 400),
+            Self::TooLarge { .. } | Self::TooManyObjects { .. } => refused(Code::ResourceExhausted, 413),
             Self::Overloaded | Self::ShuttingDown | Self::TwinFailed => later(false),
             Self::Store(error) => match &**error {
                 StoreError::Log(LogError::TooLarge { .. }) => refused(Code::ResourceExhausted, 413),

@@ -18,7 +18,11 @@ use scouter_storage::store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{auth::Auth, ingest::Ingest, telemetry::Metrics};
+use crate::{
+    auth::{Auth, Caller, TokenError},
+    ingest::Ingest,
+    telemetry::Metrics,
+};
 
 mod ask;
 pub(crate) use ask::parse_trace_id;
@@ -40,6 +44,13 @@ pub struct HttpDoors {
     pub store: Arc<Store>,
     /// Whether every door is open.
     pub is_ready: Arc<AtomicBool>,
+}
+
+impl HttpDoors {
+    /// Who is calling; a stranger is counted.
+    fn admit_caller(&self, headers: &HeaderMap) -> Result<Caller, TokenError> {
+        self.auth.caller(authorization(headers)).inspect_err(|_| self.metrics.count_unauthenticated())
+    }
 }
 
 /// OTLP, Scouter's routes, queries, health and metrics.
@@ -80,7 +91,7 @@ fn otlp_router(doors: &HttpDoors) -> Router<HttpDoors> {
     Router::new()
         .route("/v1/traces", post(otlp::traces))
         .route("/v1/traces/", post(otlp::traces))
-        .route_layer(middleware::from_fn_with_state(doors.clone(), require_caller))
+        .route_layer(middleware::from_fn_with_state(doors.clone(), otlp::require_caller))
 }
 
 fn finish(router: Router<HttpDoors>, doors: HttpDoors) -> Router {
@@ -88,14 +99,10 @@ fn finish(router: Router<HttpDoors>, doors: HttpDoors) -> Router {
 }
 
 /// Lets a request pass only with a valid bearer token.
-async fn require_caller(State(doors): State<HttpDoors>, mut request: Request, next: Next) -> Response {
-    match doors.auth.caller(authorization(request.headers())) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
+async fn require_caller(State(doors): State<HttpDoors>, request: Request, next: Next) -> Response {
+    match doors.admit_caller(request.headers()) {
+        Ok(_) => next.run(request).await,
         Err(error) => {
-            doors.metrics.count_unauthenticated();
             let mut response = error_response(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", &error.to_string());
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
             response

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -26,6 +26,9 @@ use dedupe::{Claim, DedupeWindow};
 
 /// Judging more bytes than this may take longer than half a millisecond, so it leaves the reactor's time slice.
 const JUDGE_INLINE_BYTES: usize = 512 * 1024;
+
+/// A caller is not kept longer than this by a store that is stuck. What it sent may still be written; its repetition is known.
+const APPEND_WAIT: Duration = Duration::from_secs(8);
 
 /// What a client sent through one of the doors.
 #[derive(Debug)]
@@ -81,7 +84,7 @@ impl Ingest {
         Self {
             store,
             admission,
-            window: DedupeWindow::new(recent),
+            window: DedupeWindow::new(recent, unix_nano_now()),
             metrics,
             closed: AtomicBool::new(false),
             complained_at: AtomicU64::new(0),
@@ -113,7 +116,7 @@ impl Ingest {
         if payload.len() > MAX_REQUEST_BYTES {
             return Err(IngestError::TooLarge { limit_bytes: MAX_REQUEST_BYTES });
         }
-        let _permit = self.admission.admit(payload.len())?;
+        let permit = self.admission.admit(payload.len())?;
         let verdict = if payload.len() > JUDGE_INLINE_BYTES {
             tokio::task::block_in_place(|| judge(&payload, envelope))?
         } else {
@@ -147,7 +150,8 @@ impl Ingest {
             rejected_records: indexes(&verdict.rejected_records),
             payload,
         };
-        // On its own task: a caller who hangs up must not leave the claim undecided while its frame is being written.
+        // On its own task: a caller who hangs up must neither leave the claim undecided while its frame is being written, nor
+        // give back room that its frame still takes.
         let store = Arc::clone(&self.store);
         let append = tokio::spawn(async move {
             let outcome = store.append(frame).await;
@@ -155,9 +159,11 @@ impl Ingest {
                 Ok(_) => claim.stored(),
                 Err(_) => drop(claim),
             }
+            drop(permit);
             outcome
         });
-        let _position: Position = append.await.map_err(|_| IngestError::ShuttingDown)??;
+        let written = tokio::time::timeout(APPEND_WAIT, append).await.map_err(|_| IngestError::Overloaded)?;
+        let _position: Position = written.map_err(|_| IngestError::ShuttingDown)??;
         Ok(Accepted { receipt, refusal })
     }
 

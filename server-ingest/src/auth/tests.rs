@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 
 fn auth(folder: &Path) -> Auth {
-    Auth::open(Users::single("ada", "secret").expect("hashable"), folder).expect("the key is made")
+    Auth::open("ada", "secret", folder).expect("the key is made")
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ fn the_key_is_readable_by_its_owner_only_and_not_replaced_when_damaged() {
     let path = folder.path().join("token.key");
     assert_eq!(std::fs::metadata(&path).expect("made").permissions().mode() & 0o777, 0o600);
     std::fs::write(&path, b"short").expect("writable");
-    let error = TokenKey::open(folder.path()).err().expect("refused").to_string();
+    let error = TokenKey::open(folder.path(), b"ada").err().expect("refused").to_string();
     assert!(error.contains("5 bytes where 32 were expected"), "{error}");
 }
 
@@ -68,4 +68,25 @@ async fn a_token_is_exchanged_while_it_is_valid() {
     let issued = auth.login("ada", "secret").await.expect("right");
     assert!(auth.refresh(&issued.token).is_ok());
     assert!(auth.refresh("a.b.c").is_err());
+}
+
+#[tokio::test]
+async fn tokens_end_with_the_user_and_the_password_they_were_given_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let header = format!("Bearer {}", auth(folder.path()).login("ada", "secret").await.expect("right").token);
+    for (username, password) in [("ada", "changed"), ("eve", "secret"), ("adas", "ecret")] {
+        let other = Auth::open(username, password, folder.path()).expect("the key is there");
+        assert!(matches!(other.caller(Some(&header)), Err(TokenError::Invalid)), "{username} {password}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_hangs_up_keeps_its_place_until_its_check_has_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let auth = auth(folder.path());
+    for _ in 0..20 {
+        let _ = tokio::time::timeout(Duration::from_millis(1), auth.login("ada", "guess")).await;
+        let running = PASSWORD_CHECKS_AT_ONCE - auth.checks.available_permits();
+        assert!(running > 0, "the check that was left goes on under its permit");
+    }
 }

@@ -1,4 +1,5 @@
-//! Access tokens: JWT, HS256, signed with a random key that never leaves the server's folder.
+//! Access tokens: JWT, HS256, signed with a key made of random bytes that never leave the server's folder and of the user's name
+//! and password, so that a token ends with them.
 //!
 //! A token lives an hour. It can be exchanged for a new one while it is valid, for at most a day after the login that
 //! began its session.
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto, decode, encode, errors::ErrorKind};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -95,11 +96,12 @@ pub struct TokenKey {
 }
 
 impl TokenKey {
-    /// Reads `token.key` in `folder`, or makes one of random bytes that only the server's user can read.
+    /// Reads `token.key` in `folder`, or makes one of random bytes that only the server's user can read. Tokens of another
+    /// `holder` are not valid.
     ///
     /// # Errors
     /// The file cannot be read or written, or is not a key.
-    pub fn open(folder: &Path) -> Result<Self, TokenError> {
+    pub fn open(folder: &Path, holder: &[u8]) -> Result<Self, TokenError> {
         let path = folder.join(KEY_FILE);
         let key = match fs::read(&path) {
             Ok(key) => key,
@@ -111,9 +113,11 @@ impl TokenKey {
         if key.len() != KEY_BYTES {
             return Err(TokenError::KeyLength { path, bytes: key.len() });
         }
+        let key = crypto::sign(holder, &EncodingKey::from_secret(&key), Algorithm::HS256).expect("HMAC signs any bytes");
+        let key = key.as_bytes();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
-        Ok(Self { signing: EncodingKey::from_secret(&key), checking: DecodingKey::from_secret(&key), validation })
+        Ok(Self { signing: EncodingKey::from_secret(key), checking: DecodingKey::from_secret(key), validation })
     }
 
     /// A token for a user who just proved who he is.

@@ -7,7 +7,8 @@ fn table() -> Vec<(IngestError, Code, u16, bool)> {
     let json = serde_json::from_str::<u8>("x").expect_err("not a number");
     vec![
         (IngestError::Malformed(Malformed { offset: 7, what: "a tag cannot be read" }), Code::InvalidArgument, 400, false),
-        (IngestError::MalformedJson(json), Code::InvalidArgument, 400, false),
+        (IngestError::MalformedJson { expected: "a number", source: json }, Code::InvalidArgument, 400, false),
+        (IngestError::TooManyObjects { limit: 1 }, Code::ResourceExhausted, 413, false),
         (IngestError::Contradictory("both"), Code::InvalidArgument, 400, false),
         (IngestError::TooLarge { limit_bytes: 1 }, Code::ResourceExhausted, 413, false),
         (IngestError::Overloaded, Code::Unavailable, 503, true),

@@ -3,11 +3,11 @@
 use axum::{
     Json,
     extract::{Query, State, rejection::JsonRejection},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use scouter_query::QueryError;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{HttpDoors, error_response};
 
@@ -24,6 +24,21 @@ pub(super) struct TraceQuestion {
     service_name: Option<String>,
 }
 
+/// The answer of `POST /api/v1/sql`.
+#[derive(Serialize)]
+struct SqlBody<'a> {
+    columns: &'a [String],
+    rows: &'a [Vec<serde_json::Value>],
+}
+
+/// An answer may be a million rows: it is written without a copy as a tree, and not in the time of the requests beside it.
+fn json_response(body: &impl Serialize) -> Response {
+    match tokio::task::block_in_place(|| serde_json::to_vec(body)) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => error_response(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", &error.to_string()),
+    }
+}
+
 /// `POST /api/v1/sql`.
 pub(super) async fn sql(State(doors): State<HttpDoors>, question: Result<Json<SqlQuestion>, JsonRejection>) -> Response {
     let Json(question) = match question {
@@ -34,7 +49,7 @@ pub(super) async fn sql(State(doors): State<HttpDoors>, question: Result<Json<Sq
         }
     };
     match doors.engine.sql(&question.query).await {
-        Ok(answer) => Json(serde_json::json!({ "columns": answer.columns, "rows": answer.rows })).into_response(),
+        Ok(answer) => json_response(&SqlBody { columns: &answer.columns, rows: &answer.rows }),
         Err(error) => query_error(&error),
     }
 }
@@ -49,7 +64,7 @@ pub(super) async fn trace_spans(State(doors): State<HttpDoors>, Query(question):
             if let Some(service_name) = &question.service_name {
                 trace.spans.retain(|span| span.service_name == *service_name);
             }
-            Json(serde_json::json!({ "spans": trace.spans })).into_response()
+            json_response(&trace)
         }
         Err(error) => query_error(&error),
     }

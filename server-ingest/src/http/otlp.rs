@@ -6,24 +6,42 @@ use axum::{
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use scouter_storage::{log::Door, otlp::Envelope};
 use scouter_tonic::limits::MAX_REQUEST_BYTES;
 use tonic::Code;
 
 use super::HttpDoors;
-use crate::{error::IngestError, grpc::otlp_response, ingest::Submission};
+use crate::{
+    error::IngestError,
+    grpc::otlp_response,
+    ingest::{Submission, request},
+};
 
 /// The two encodings of OTLP/HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Protobuf,
     Json,
+}
+
+/// Lets a request pass only with a valid bearer token; the refusal has the request's type.
+pub(super) async fn require_caller(State(doors): State<HttpDoors>, request: Request, next: Next) -> Response {
+    match doors.admit_caller(request.headers()) {
+        Ok(_) => next.run(request).await,
+        Err(error) => {
+            let encoding = Encoding::of(request.headers()).unwrap_or(Encoding::Json);
+            let mut response = failure(encoding, StatusCode::UNAUTHORIZED, Code::Unauthenticated, &error.to_string(), None);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+    }
 }
 
 /// `POST /v1/traces`.
@@ -46,15 +64,15 @@ async fn store(doors: &HttpDoors, encoding: Encoding, request: Request) -> Resul
     let (parts, body) = request.into_parts();
     let content_encoding =
         parts.headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?")).to_ascii_lowercase();
-    let body = inflate(&content_encoding, read(body).await?)?;
-    let payload = match encoding {
-        Encoding::Protobuf => body,
-        Encoding::Json => {
-            let request: ExportTraceServiceRequest = serde_json::from_slice(&body).map_err(IngestError::MalformedJson)?;
-            Bytes::from(request.encode_to_vec())
+    let body = read(body).await?;
+    // Inflating and decoding may take longer than a request should hold the reactor.
+    let submission = tokio::task::block_in_place(|| {
+        let payload = inflate(&content_encoding, body)?;
+        match encoding {
+            Encoding::Protobuf => Ok(Submission { door: Door::OtlpHttp, envelope: Envelope::Otlp, payload, batch_id: None }),
+            Encoding::Json => request::otlp_json(&payload, Door::OtlpHttp),
         }
-    };
-    let submission = Submission { door: Door::OtlpHttp, envelope: Envelope::Otlp, payload, batch_id: None };
+    })?;
     let answer = otlp_response(&doors.ingest.submit(submission).await?);
     Ok(encoding.response(&answer))
 }
@@ -70,7 +88,7 @@ async fn read(body: Body) -> Result<Bytes, IngestError> {
 fn inflate(content_encoding: &str, body: Bytes) -> Result<Bytes, IngestError> {
     match content_encoding {
         "" | "identity" => Ok(body),
-        "gzip" => inflate_within_limit(flate2::read::GzDecoder::new(&body[..])),
+        "gzip" => inflate_within_limit(flate2::read::MultiGzDecoder::new(&body[..])),
         "zstd" => inflate_within_limit(
             zstd::stream::read::Decoder::new(&body[..]).map_err(|_| IngestError::Contradictory("the body is not zstd"))?,
         ),

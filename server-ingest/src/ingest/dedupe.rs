@@ -1,7 +1,8 @@
 //! A batch that comes twice is stored once.
 //!
 //! The window remembers ten minutes of batch ids, a million at the most: longer than any client keeps retrying one
-//! batch. After a restart it is filled again from the log. A second copy that arrives while the first is being written
+//! batch. After a restart it is filled again from the log, and the time the server was down does not count: whoever could
+//! not reach it repeats what he sent before. A second copy that arrives while the first is being written
 //! waits for the first one's outcome, so that neither is acknowledged early.
 
 use std::{
@@ -55,11 +56,13 @@ pub(super) struct Claimed {
 }
 
 impl DedupeWindow {
-    pub(super) fn new(recent: Vec<(BatchId, u64)>) -> Self {
+    /// `recent` are the stored batches and when they came, oldest first; the newest of them counts as having come now.
+    pub(super) fn new(recent: Vec<(BatchId, u64)>, now_unix_nano: u64) -> Self {
         let mut ids = Ids::default();
+        let down = recent.last().map_or(0, |(_, newest)| now_unix_nano.saturating_sub(*newest));
         for (id, received_unix_nano) in recent {
             ids.states.insert(id.0, State::Stored);
-            ids.order.push_back((id.0, received_unix_nano));
+            ids.order.push_back((id.0, received_unix_nano + down));
         }
         Self(Arc::new(Mutex::new(ids)))
     }

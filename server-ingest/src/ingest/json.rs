@@ -16,8 +16,44 @@ use scouter_tonic::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 
-/// Re-encodes `json` as an `InsertMessageRequest` with typed fields.
-pub(super) fn to_insert_message(json: &[u8]) -> Result<Bytes, serde_json::Error> {
+use crate::error::IngestError;
+
+/// An object of two characters can become a struct of hundreds of bytes; a batch of real spans has some 25 objects a span.
+const MAX_OBJECTS: usize = 500_000;
+/// Decoding more text than this may take longer than half a millisecond, so it leaves the reactor's time slice.
+const DECODE_INLINE_BYTES: usize = 64 * 1024;
+
+/// Re-encodes the JSON of OTLP as an `ExportTraceServiceRequest`.
+pub(super) fn otlp_to_protobuf(json: &[u8]) -> Result<Bytes, IngestError> {
+    decode(json, "an OTLP trace request", |json| {
+        let request: ExportTraceServiceRequest = serde_json::from_slice(json)?;
+        Ok(Bytes::from(request.encode_to_vec()))
+    })
+}
+
+/// Re-encodes the JSON of an existing Scouter client as an `InsertMessageRequest` with typed fields.
+pub(super) fn message_record_to_protobuf(json: &[u8]) -> Result<Bytes, IngestError> {
+    decode(json, "a Scouter message", to_insert_message)
+}
+
+fn decode(
+    json: &[u8],
+    expected: &'static str,
+    decode: impl FnOnce(&[u8]) -> Result<Bytes, serde_json::Error>,
+) -> Result<Bytes, IngestError> {
+    let failed = |source| IngestError::MalformedJson { expected, source };
+    if json.len() <= DECODE_INLINE_BYTES {
+        return decode(json).map_err(failed);
+    }
+    tokio::task::block_in_place(|| {
+        if json.iter().filter(|byte| **byte == b'{').count() > MAX_OBJECTS {
+            return Err(IngestError::TooManyObjects { limit: MAX_OBJECTS });
+        }
+        decode(json).map_err(failed)
+    })
+}
+
+fn to_insert_message(json: &[u8]) -> Result<Bytes, serde_json::Error> {
     let message: Outer = serde_json::from_slice(json)?;
     let typed = match message {
         Outer { request: Some(request), .. } => {
@@ -173,9 +209,16 @@ struct Tag {
     value: String,
 }
 
-/// An RFC 3339 time as nanoseconds since the epoch; 0 where the client sends none.
-#[derive(Default, Clone, Copy)]
+/// An RFC 3339 time as nanoseconds since the epoch.
+#[derive(Clone, Copy)]
 struct Time(u64);
+
+impl Default for Time {
+    /// Where a client sends none, the time of receipt. Two equal reports then stay two; a repetition is stored again.
+    fn default() -> Self {
+        Self(super::unix_nano_now())
+    }
+}
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

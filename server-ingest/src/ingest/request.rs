@@ -37,8 +37,16 @@ pub fn insert_message(payload: Bytes, door: Door) -> Result<Submission, IngestEr
 /// # Errors
 /// It is not JSON that Scouter knows.
 pub fn message_record(json: &[u8], door: Door) -> Result<Submission, IngestError> {
-    let payload = json::to_insert_message(json).map_err(IngestError::MalformedJson)?;
+    let payload = json::message_record_to_protobuf(json)?;
     Ok(Submission { door, envelope: Envelope::Scouter, payload, batch_id: None })
+}
+
+/// Makes a submission of the JSON form of an OTLP trace request.
+///
+/// # Errors
+/// It is not that, or would take too much memory.
+pub fn otlp_json(json: &[u8], door: Door) -> Result<Submission, IngestError> {
+    Ok(Submission { door, envelope: Envelope::Otlp, payload: json::otlp_to_protobuf(json)?, batch_id: None })
 }
 
 #[derive(Debug, Default)]

@@ -18,6 +18,12 @@ fn each_content_encoding_gives_the_same_bytes() {
 }
 
 #[test]
+fn all_members_of_a_gzip_body_are_read() {
+    let body = [gzip(b"first "), gzip(b"second")].concat();
+    assert_eq!(inflate("gzip", Bytes::from(body)).expect("valid"), "first second");
+}
+
+#[test]
 fn a_bomb_is_refused_at_the_limit() {
     let zeros = vec![0; MAX_REQUEST_BYTES + 1];
     assert!(matches!(inflate("gzip", gzip(&zeros)), Err(IngestError::TooLarge { .. })));

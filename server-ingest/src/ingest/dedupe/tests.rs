@@ -12,7 +12,7 @@ fn mine<F>(claim: Claim<F>) -> Claimed {
 
 #[test]
 fn a_stored_batch_is_known_for_the_window_and_forgotten_after() {
-    let window = DedupeWindow::new(vec![]);
+    let window = DedupeWindow::new(vec![], 0);
     mine(window.claim(ID, SECOND)).stored();
     assert!(matches!(window.claim(ID, 2 * SECOND), Claim::Stored));
     mine(window.claim(ID, 602 * SECOND));
@@ -20,7 +20,7 @@ fn a_stored_batch_is_known_for_the_window_and_forgotten_after() {
 
 #[test]
 fn a_batch_that_failed_may_be_sent_again() {
-    let window = DedupeWindow::new(vec![]);
+    let window = DedupeWindow::new(vec![], 0);
     drop(mine(window.claim(ID, SECOND)));
     mine(window.claim(ID, SECOND)).stored();
     assert!(matches!(window.claim(ID, SECOND), Claim::Stored));
@@ -28,14 +28,19 @@ fn a_batch_that_failed_may_be_sent_again() {
 
 #[test]
 fn ids_of_the_log_are_known_after_a_restart() {
-    let window = DedupeWindow::new(vec![(ID, SECOND)]);
-    assert!(matches!(window.claim(ID, 2 * SECOND), Claim::Stored));
+    let other = BatchId([8; 16]);
+    let hour = 3600 * SECOND;
+    let window = DedupeWindow::new(vec![(other, SECOND), (ID, 500 * SECOND)], hour);
+    assert!(matches!(window.claim(ID, hour + SECOND), Claim::Stored), "an hour without a server does not count");
+    assert!(matches!(window.claim(other, hour + SECOND), Claim::Stored));
+    mine(window.claim(other, hour + 200 * SECOND));
+    assert!(matches!(window.claim(ID, hour + 599 * SECOND), Claim::Stored));
 }
 
 #[tokio::test]
 async fn a_twin_learns_the_outcome_of_the_first() {
     for is_stored in [true, false] {
-        let window = DedupeWindow::new(vec![]);
+        let window = DedupeWindow::new(vec![], 0);
         let first = mine(window.claim(ID, SECOND));
         let Claim::UnderWay(twin) = window.claim(ID, SECOND) else { panic!("the first is under way") };
         let waiting = tokio::spawn(twin);

@@ -67,9 +67,27 @@ fn a_tag_is_a_record() {
 }
 
 #[test]
+fn a_report_without_a_time_gets_the_time_of_receipt() {
+    let json = r#"{"records":[{"Observability":{"uid":"u","request_count":1,"error_count":0,"route_metrics":[],"entity_id":0}}]}"#;
+    let time = || match only_record(json) {
+        Record::Observability(observed) => observed.created_at_unix_nano,
+        other => panic!("expected a report, got {other:?}"),
+    };
+    let first = time();
+    assert!(first > 1_700_000_000_000_000_000 && time() > first);
+}
+
+#[test]
 fn what_is_no_message_is_refused_with_the_keys_expected() {
     let error = convert(r#"{"something": 1}"#).expect_err("not a message").to_string();
     assert!(error.contains("`request`, `records` or `entity_type`"), "{error}");
     convert("[1,").expect_err("not JSON");
     convert(r#"{"records":[{"Unknown":{}}]}"#).expect_err("not a kind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_unfolds_into_too_much_is_refused_before_it_is_built() {
+    let spans = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}{{}}]}}]}}]}}"#, "{},".repeat(MAX_OBJECTS));
+    let refused = tokio::spawn(async move { otlp_to_protobuf(spans.as_bytes()) }).await.expect("no panic");
+    assert!(matches!(refused, Err(IngestError::TooManyObjects { .. })), "{refused:?}");
 }

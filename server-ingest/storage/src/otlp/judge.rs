@@ -324,7 +324,7 @@ fn any_value<'a>(message: &'a [u8], depth: usize, whose: &'static str) -> Judged
 }
 
 fn judge_record(message: &[u8]) -> Result<(), RejectReason> {
-    if field_count(message) > MAX_RECORD_FIELDS {
+    if field_count(message).ok_or(RejectReason::RecordUndecodable)? > MAX_RECORD_FIELDS {
         return Err(RejectReason::RecordTooLarge);
     }
     let record = MonitoringRecord::decode(message).map_err(|_| RejectReason::RecordUndecodable)?;
@@ -355,19 +355,26 @@ fn judge_record(message: &[u8]) -> Result<(), RejectReason> {
     }
 }
 
-/// The fields of a message and of the messages in it; counting may stop once there are too many.
-fn field_count(message: &[u8]) -> usize {
+/// The fields of a record and of the kinds in it. `None` when they cannot be counted: what is built must not depend on bytes
+/// that are skipped here and read there, so a group, which this reader does not know, refuses the record.
+fn field_count(message: &[u8]) -> Option<usize> {
     let mut count = 0;
-    for field in Fields::new(message).readable() {
+    for field in Fields::new(message) {
         count += 1;
-        if let Wire::Bytes(bytes) = field.wire {
-            count += Fields::new(bytes).readable().take(MAX_RECORD_FIELDS).count();
+        if let Field { wire: Wire::Bytes(kind), .. } = field.ok()? {
+            for inner in Fields::new(kind) {
+                inner.ok()?;
+                count += 1;
+                if count > MAX_RECORD_FIELDS {
+                    return Some(count);
+                }
+            }
         }
         if count > MAX_RECORD_FIELDS {
             break;
         }
     }
-    count
+    Some(count)
 }
 
 fn in_range(unix_nano: u64, field: &'static str) -> Result<(), RejectReason> {

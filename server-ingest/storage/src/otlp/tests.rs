@@ -309,8 +309,11 @@ fn bad_records_reject_only_themselves() {
     let too_many: Vec<u8> = (0..=MAX_RECORD_FIELDS).flat_map(|_| field(8, b"")).collect();
     payload.extend(field(3, &field(4, &[field(2, b"u"), too_many].concat())));
     payload.extend(field(3, &field(1, &field(2, b"u"))));
+    // An empty group, which prost would skip to build what follows it.
+    let hidden: Vec<u8> = [b"\xa3\x06\xa4\x06".to_vec(), field(2, b"u"), field(8, b"")].concat();
+    payload.extend(field(3, &field(4, &hidden)));
     let verdict = judge(&payload, Envelope::Scouter).unwrap();
-    assert_eq!(verdict.records, 13);
+    assert_eq!(verdict.records, 14);
     let expected = [
         (1, RejectReason::EntityUidEmpty),
         (2, RejectReason::TimeOutOfRange { field: "created_at_unix_nano" }),
@@ -319,6 +322,7 @@ fn bad_records_reject_only_themselves() {
         (9, RejectReason::RecordKindMissing),
         (10, RejectReason::RecordUndecodable),
         (11, RejectReason::RecordTooLarge),
+        (13, RejectReason::RecordUndecodable),
     ];
     assert_eq!(verdict.rejected_records, expected.map(|(index, reason)| Rejected { index, reason }));
 }

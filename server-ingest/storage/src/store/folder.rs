@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -11,6 +13,10 @@ use crate::log::Position;
 
 /// Longest text of a lock file that is believed.
 const MAX_HOLDER_BYTES: u64 = 4096;
+
+/// How long a server that starts waits for readers of its folder.
+const READERS_WAIT: Duration = Duration::from_secs(30);
+const READERS_PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) fn log_dir(dir: &Path) -> PathBuf {
     dir.join("log")
@@ -52,6 +58,7 @@ impl FolderLock {
         let path = lock_file(dir);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|error| StoreError::folder("open the lock file", &path, error))?;
+        wait_for_readers(&file, dir);
         let lock = Self(check(dir, file, File::try_lock)?);
         lock.set_holder(holder).map_err(|error| StoreError::folder("write the lock file", &path, error))?;
         Ok(lock)
@@ -105,6 +112,18 @@ impl CommittedMark {
         let aside = self.path.with_extension("tmp");
         fs::write(&aside, format!("{} {position}\n", self.log_id))?;
         fs::rename(&aside, &self.path)
+    }
+}
+
+/// A question asked of a stopped server's folder holds it for a moment; a server that starts meanwhile waits for its end rather
+/// than naming a holder that is dead. Only readers share the lock.
+fn wait_for_readers(file: &File, dir: &Path) {
+    let deadline = Instant::now() + READERS_WAIT;
+    while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && file.try_lock_shared().is_ok() && Instant::now() < deadline {
+        tracing::info!(storage = %dir.display(), "waiting for a reader of the folder (scouter-server sql or trace) to finish");
+        // Not held while waiting: another reader's server would take it for one.
+        let _ = file.unlock();
+        thread::sleep(READERS_PAUSE);
     }
 }
 
