@@ -272,6 +272,12 @@ impl Pipeline {
         let result = shared.drop_too_large(number, &too_large);
         let mut replies = Vec::with_capacity(requests.len());
         let mut state = shared.lock();
+        if state.phase == Phase::Down && !requests.is_empty() {
+            // A shutdown gave up, and counted it, while the requests were written. Nobody would take them from here.
+            let count = requests.iter().map(|request| (request.spans + request.records) as u64).sum();
+            let message = "shut down before it was sent".to_owned();
+            return (replies, Err(ExportError::Dropped { count, reason: DropReason::Shutdown, message }));
+        }
         for request in requests {
             let (reply, receiver) = oneshot::channel();
             replies.push(receiver);
