@@ -78,13 +78,14 @@ pub struct GrpcConfig {
     pub username: String,
     /// Password of `AuthService.Login`.
     pub password: Secret,
-    /// One deadline for connect, login and all attempts of a request. At least 1 ms.
+    /// One deadline for connect, login and all attempts of a request. Between 1 ms and one day.
     pub timeout: Duration,
     /// Time for one TCP connect and TLS handshake; never more than `timeout`.
     pub connect_timeout: Option<Duration>,
-    /// Interval of HTTP/2 pings on a connection; `None` sends none.
+    /// Interval of HTTP/2 pings on a connection where a request waits and nothing arrives; `None` means 4 s. They tell a dead connection
+    /// from a slow server: one whose peer lost power, or that was forgotten on the way, is replaced instead of used for ever.
     pub keep_alive_interval: Option<Duration>,
-    /// How long an answer to a ping may take before the connection is given up.
+    /// How long an answer to a ping may take before the connection is given up; `None` means 4 s.
     pub keep_alive_timeout: Option<Duration>,
     /// Ping although no request is in flight.
     pub keep_alive_while_idle: bool,
