@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use scouter_tonic::client::{ConfigError, ConfigFault};
 
+/// Longer delays would overflow the clock.
+const MAX_SCHEDULE_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// What happens to a queued batch whose `timeout` passed although retrying could still help.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutagePolicy {
@@ -27,7 +30,7 @@ pub struct QueueConfig {
     pub max_bytes: usize,
     /// Spans in a request; reaching it sends at once.
     pub max_batch_spans: usize,
-    /// How long a span waits for company. The first spans after a pause are sent sooner.
+    /// How long a span waits for company. The first spans after a pause are sent sooner. At most 366 days.
     pub schedule_delay: Duration,
     /// Requests that may be in flight at the same time.
     pub max_in_flight: usize,
@@ -113,6 +116,7 @@ impl QueueConfig {
         check(self.max_bytes > 0, "max_bytes", "greater than zero");
         check(self.max_batch_spans > 0, "max_batch_spans", "greater than zero");
         check(self.max_batch_spans <= self.max_spans, "max_batch_spans", "at most max_spans");
+        check(self.schedule_delay <= MAX_SCHEDULE_DELAY, "schedule_delay", "at most 366 days");
         check((1..=64).contains(&self.max_in_flight), "max_in_flight", "between 1 and 64");
         faults
     }

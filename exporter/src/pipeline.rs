@@ -40,6 +40,8 @@ use crate::{
 const MAX_RECORDS_PER_REQUEST: usize = 4096;
 /// Time a shutdown takes beyond its timeout, to write down what was not delivered.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(20);
+/// Longest time a shutdown takes.
+const MAX_SHUTDOWN: Duration = Duration::from_secs(86_400);
 /// Time that dropping the last handle gives to what is still queued. Dropping does not wait for it.
 const DROP_GRACE: Duration = Duration::from_secs(5);
 
@@ -161,13 +163,13 @@ impl Pipeline {
     }
 
     /// Ends the pipeline: delivers what is left for at most `timeout`, interrupting back-off, and drops and counts the rest.
-    /// Blocks the calling thread; any further call reports the same account at once.
+    /// Blocks the calling thread. A further call waits for the first one, within its own `timeout`, and then reports the account as it is;
+    /// it cuts nothing short. Timeouts above a day are a day.
     ///
     /// A server that cannot be reached gets a few quick attempts and not the whole time.
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let shared = self.shared();
-        let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400));
+        let deadline = Instant::now() + timeout.min(MAX_SHUTDOWN);
         let mut state = shared.lock();
         let was_shut_down = state.phase != Phase::Open;
         let lost_before = state.lost_in_delivery();
@@ -175,7 +177,9 @@ impl Pipeline {
         while state.phase != Phase::Down {
             let left = (deadline + SHUTDOWN_GRACE).saturating_duration_since(Instant::now());
             if left.is_zero() {
-                shared.give_up(&mut state, DropReason::Shutdown);
+                if !was_shut_down {
+                    shared.give_up(&mut state, DropReason::Shutdown);
+                }
                 break;
             }
             state = shared.wait(state, left);
@@ -272,6 +276,12 @@ impl Pipeline {
         let result = shared.drop_too_large(number, &too_large);
         let mut replies = Vec::with_capacity(requests.len());
         let mut state = shared.lock();
+        if state.phase == Phase::Down && !requests.is_empty() {
+            // A shutdown gave up, and counted it, while the requests were written. Nobody would take them from here.
+            let count = requests.iter().map(|request| (request.spans + request.records) as u64).sum();
+            let message = "shut down before it was sent".to_owned();
+            return (replies, Err(ExportError::Dropped { count, reason: DropReason::Shutdown, message }));
+        }
         for request in requests {
             let (reply, receiver) = oneshot::channel();
             replies.push(receiver);

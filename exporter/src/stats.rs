@@ -133,7 +133,7 @@ pub struct Stats {
 /// What a shutdown left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// The account at the end. Nothing is pending any more.
+    /// The account at the end. Nothing is pending any more, unless an earlier shutdown is still at work.
     pub stats: Stats,
     /// Spans and records that this shutdown could not deliver.
     pub undelivered: u64,

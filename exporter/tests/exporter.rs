@@ -3,6 +3,8 @@
 
 #[path = "exporter/authentication.rs"]
 mod authentication;
+#[path = "exporter/connections.rs"]
+mod connections;
 #[path = "exporter/lifecycle.rs"]
 mod lifecycle;
 #[path = "exporter/outcomes.rs"]

@@ -24,8 +24,8 @@ pub(crate) enum TransportType {
 ///     password: ``SCOUTER_PASSWORD``, else ``guest``. Never shown.
 ///     timeout_secs: One deadline for connect, login and all attempts of a request. 10 by default.
 ///     connect_timeout_secs: The longest a connection may take to come up.
-///     keep_alive_interval_secs: Interval of pings on the connection. None by default.
-///     keep_alive_timeout_secs: How long the answer to a ping may take.
+///     keep_alive_interval_secs: Interval of pings while a request waits; 4 when omitted. They find connections that died unnoticed.
+///     keep_alive_timeout_secs: How long the answer to a ping may take; 4 when omitted.
 ///     keep_alive_while_idle: Whether to ping while nothing is sent.
 ///     insecure: Whether credentials may cross plaintext to another host. ``SCOUTER_GRPC_INSECURE``, else False.
 ///     ca_file: PEM file of certificate authorities to trust beside the system's. ``SCOUTER_GRPC_CA_FILE``.

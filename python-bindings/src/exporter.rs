@@ -1,6 +1,7 @@
 //! The Rust half of the span exporter: a batch in, its outcome out.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -52,8 +53,12 @@ impl SpanExporter {
     /// Raises:
     ///     ExportError: If not every one is stored; by kind, see `scouter.errors`.
     fn send(&self, py: Python<'_>, spans: &Bound<'_, PyAny>) -> PyResult<()> {
-        let batch = encode(&self.envelopes, spans)?;
-        wait::block_on(py, self.pipeline.send(batch))?.map_err(|error| export_error(&error))
+        let send = || {
+            let batch = encode(&self.envelopes, spans)?;
+            wait::block_on(py, self.pipeline.send(batch))?.map_err(|error| export_error(&error))
+        };
+        // A panic would come out as an exception that `except Exception` lets through.
+        catch_unwind(AssertUnwindSafe(send)).unwrap_or_else(|_| Err(PyRuntimeError::new_err("the exporter panicked")))
     }
 
     /// Waits for exports that run on other threads.
@@ -71,7 +76,7 @@ impl SpanExporter {
     #[pyo3(signature = (timeout_millis=5000.0))]
     fn shutdown(&self, py: Python<'_>, timeout_millis: f64) -> PyResult<()> {
         self.is_shut_down.store(true, Ordering::Release);
-        let timeout = Duration::try_from_secs_f64(timeout_millis / 1000.0).unwrap_or_default();
+        let timeout = wait::seconds(timeout_millis / 1000.0);
         let pipeline = self.pipeline.clone();
         wait::run(py, move || pipeline.shutdown(timeout)).map(drop)
     }

@@ -191,7 +191,7 @@ impl SpanProcessor {
     ///     ``delivered``, ``undelivered`` and ``last_error``, over the life of the processor.
     fn shutdown_within<'py>(&self, py: Python<'py>, timeout_secs: f64) -> PyResult<Bound<'py, PyDict>> {
         self.is_shut_down.store(true, Ordering::Release);
-        let timeout = Duration::try_from_secs_f64(timeout_secs).unwrap_or_default();
+        let timeout = wait::seconds(timeout_secs);
         let pipeline = self.pipeline.clone();
         let report = wait::run(py, move || pipeline.shutdown(timeout))?;
         report::shutdown(py, &report.stats, self.unreadable.load(Ordering::Relaxed))

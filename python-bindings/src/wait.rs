@@ -14,6 +14,14 @@ use pyo3::prelude::*;
 /// How long Ctrl-C may go unheard.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Longest time anything here waits.
+const MAX_SECONDS: f64 = 86_400.0;
+
+/// A time to wait, as users give it: too long is a day, `inf` included; negative or not a number is none.
+pub(crate) fn seconds(seconds: f64) -> Duration {
+    if seconds.is_nan() { Duration::ZERO } else { Duration::from_secs_f64(seconds.clamp(0.0, MAX_SECONDS)) }
+}
+
 /// Runs a blocking function to its end, which must be bounded in time.
 ///
 /// # Errors

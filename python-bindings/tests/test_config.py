@@ -52,6 +52,13 @@ def test_the_password_is_never_shown() -> None:
         _ = config.password
 
 
+@pytest.mark.parametrize("name", ["timeout_secs", "connect_timeout_secs", "keep_alive_interval_secs", "keep_alive_timeout_secs"])
+@pytest.mark.parametrize("seconds", [1e19, 86_401.0])
+def test_times_without_end_are_refused(name: str, seconds: Any) -> None:
+    with pytest.raises(ConfigError, match=name.removesuffix("_secs")):
+        GrpcConfig(**{name: seconds})
+
+
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         GrpcConfig("ftp://nowhere", timeout_secs=-1, connect_timeout_secs=float("nan"), compression="lzma")  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 import urllib.error
 import urllib.request
@@ -238,3 +239,28 @@ def test_the_delta_table_opens_with_other_readers_and_keeps_types(server: Server
     stored = json.loads(row["attributes"])
     assert stored == given
     assert {key: type(value) for key, value in stored.items()} == {key: type(value) for key, value in given.items()}
+
+
+def test_an_endless_timeout_delivers(server: Server, service: str) -> None:
+    tracer = init_tracer(service, transport_config=server.config())
+    tracer.start_span("flushed").end()
+    assert flush_tracer(timeout=math.inf)
+    tracer.start_span("at the end").end()
+    report = shutdown_tracer(timeout=math.inf)
+    assert (report.delivered, report.undelivered, report.complete) == (2, 0, True)
+    assert [row["name"] for row in server.spans(service)] == ["flushed", "at the end"]
+
+
+@pytest.mark.parametrize("timeout", [math.nan, -math.inf, -1.0, 0.0])
+def test_no_time_at_all_is_no_error(unreachable: GrpcConfig, service: str, timeout: float) -> None:
+    tracer = init_tracer(service, transport_config=unreachable)
+    tracer.start_span("lost").end()
+    assert not flush_tracer(timeout=timeout)
+    assert shutdown_tracer(timeout=timeout).undelivered == 1
+
+
+def test_an_exporter_takes_an_endless_timeout_for_its_shutdown(server: Server, service: str) -> None:
+    exporter = GrpcSpanExporter(server.config())
+    assert exporter.export(in_memory_spans(1, service)) is SpanExportResult.SUCCESS
+    exporter.shutdown(timeout_millis=math.inf)
+    assert exporter.export(in_memory_spans(1, service)) is SpanExportResult.FAILURE

@@ -103,6 +103,24 @@ if __name__ == "__main__":
     check(run_python, server, program, ["child"])
 
 
+def test_a_processor_made_by_hand_delivers_in_a_child(run_python: Any, server: Server) -> None:
+    program = """
+from opentelemetry.sdk.trace import TracerProvider
+processor = tracing.GrpcSpanProcessor()
+provider = TracerProvider()
+provider.add_span_processor(processor)
+tracer = provider.get_tracer("by hand")
+tracer.start_span("parent").end()
+assert processor.force_flush(10000)
+child = os.fork()
+if child == 0:
+    tracer.start_span("child").end()
+    os._exit(0 if processor.force_flush(10000) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    check(run_python, server, program, ["child", "parent"])
+
+
 def test_a_fork_while_other_threads_trace_hangs_nobody(run_python: Any, server: Server) -> None:
     program = """
 import threading

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
-use reqwest::{Client, StatusCode, Url, header};
+use reqwest::{Client, StatusCode, Url, header, redirect};
 
 use super::{SendError, grpc::REQUEST_TIMEOUT, with_causes};
 
@@ -21,7 +21,9 @@ impl HttpConnection {
     pub(super) fn new(endpoint: &str) -> anyhow::Result<Self> {
         let endpoint = Url::parse(endpoint).with_context(|| format!("{endpoint:?} is not an address such as http://127.0.0.1:4318"))?;
         let traces = endpoint.join("/v1/traces").context("the endpoint takes no path")?;
-        let client = Client::builder().timeout(REQUEST_TIMEOUT).tcp_nodelay(true).build().context("the HTTP client cannot be set up")?;
+        // A redirected POST may arrive as a GET without its spans, and be answered with 200.
+        let client = Client::builder().timeout(REQUEST_TIMEOUT).tcp_nodelay(true).redirect(redirect::Policy::none());
+        let client = client.build().context("the HTTP client cannot be set up")?;
         Ok(Self { client, traces })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, time::Duration};
 
-use reqwest::{StatusCode, Url};
+use reqwest::{StatusCode, Url, redirect};
 use scouter_tonic::grpc::{LoginRequest, auth_service_client::AuthServiceClient};
 use serde::Deserialize;
 use tonic::Request;
@@ -62,6 +62,8 @@ async fn by_http(endpoint: &str, username: &str, password: &str) -> Result<Strin
         .map_err(|error| SendError::Refused(format!("{endpoint:?} is not an address: {error}")))?;
     let client = reqwest::Client::builder()
         .timeout(LOGIN_TIMEOUT)
+        // The password is for this address and no other.
+        .redirect(redirect::Policy::none())
         .build()
         .map_err(|error| SendError::Refused(format!("the HTTP client cannot be set up: {error}")))?;
     let answer = client

@@ -42,3 +42,9 @@ fn a_small_queue_alone_makes_small_batches() {
     let config = QueueConfig::from_variables(variables(&[("OTEL_BSP_MAX_QUEUE_SIZE", "256")])).unwrap();
     assert_eq!((config.max_spans, config.max_batch_spans), (256, 256));
 }
+
+#[test]
+fn c_53_a_delay_without_end_is_a_fault() {
+    let faults = |schedule_delay| QueueConfig { schedule_delay, ..QueueConfig::default() }.faults().len();
+    assert_eq!((faults(Duration::from_secs(366 * 86_400)), faults(Duration::MAX)), (0, 1));
+}

@@ -22,12 +22,25 @@ const WARN_INTERVAL: Duration = Duration::from_secs(30);
 /// Time the worker leaves between the deadline of a shutdown and giving up, so that answers in the last moment count.
 const LAST_MOMENT: Duration = Duration::from_millis(5);
 
+/// Pause before the worker starts again after a panic, so that one that comes back does not cost a processor.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
 /// Starts the thread.
 pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
     std::thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(move || run(&shared)).map(drop)
 }
 
+/// Settles what is left when the thread ends, however that happens: nobody waits for a thread that is gone.
+pub(super) struct LastOneOut<'a>(pub(super) &'a Shared);
+
+impl Drop for LastOneOut<'_> {
+    fn drop(&mut self) {
+        self.0.give_up(&mut self.0.lock(), DropReason::Internal);
+    }
+}
+
 fn run(shared: &Arc<Shared>) {
+    let _last_one_out = LastOneOut(shared);
     // Spans of our own calls must not become spans to send.
     let _suppressed = Context::enter_telemetry_suppressed_scope();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -39,9 +52,7 @@ fn run(shared: &Arc<Shared>) {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            let mut state = shared.lock();
-            state.stats.last_error = Some(format!("cannot start the exporter's runtime: {error}"));
-            shared.give_up(&mut state, DropReason::Internal);
+            shared.lock().stats.last_error = Some(format!("cannot start the exporter's runtime: {error}"));
             return;
         }
     };
@@ -49,6 +60,7 @@ fn run(shared: &Arc<Shared>) {
     while catch_unwind(AssertUnwindSafe(|| runtime.block_on(work(shared)))).is_err() {
         shared.abandon_in_flight();
         tracing::error!("the exporter's worker panicked and starts again");
+        std::thread::sleep(RESTART_PAUSE);
     }
     // Name look-ups may hang in threads of their own; nobody waits for those.
     runtime.shutdown_background();

@@ -46,6 +46,25 @@ fn c_51_shutdown_is_idempotent_and_delivers_what_is_queued() {
 }
 
 #[test]
+fn c_51_a_second_shutdown_does_not_cut_the_first_one_short() {
+    let server = Server::start();
+    let pipeline = pipeline(&server);
+    server.script([Reply::Fail(Code::Unavailable, "busy"), Reply::Fail(Code::Unavailable, "busy")]);
+    assert!(pipeline.try_push(&envelope(), &span(1, 10)));
+    let first = std::thread::spawn({
+        let pipeline = pipeline.clone();
+        move || pipeline.shutdown(PATIENCE)
+    });
+    wait_until("the first shutdown has begun", || !pipeline.try_push(&envelope(), &span(2, 10)));
+    let second = pipeline.shutdown(Duration::ZERO);
+    assert!(second.was_shut_down);
+    assert_balanced(&second.stats);
+    let report = first.join().unwrap();
+    assert_eq!((report.undelivered, report.was_shut_down), (0, false));
+    assert_eq!(report.stats.spans.exported, report.stats.spans.accepted);
+}
+
+#[test]
 fn c_51_shutdown_keeps_its_time_in_every_fault() {
     let timeout = Duration::from_millis(300);
     let check = |name: &str, config: GrpcConfig, server: Option<&Server>| {

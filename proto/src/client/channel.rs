@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{HeaderMap, Request, Response};
@@ -23,22 +24,23 @@ use super::{
 const USER_AGENT: &str = concat!("scouter-rust/", env!("CARGO_PKG_VERSION"));
 const GRPC_STATUS: &str = "grpc-status";
 
+/// Without pings nothing would ever replace a connection that died without a word. The two together stay below the default deadline, so
+/// that a request which met such a connection gets another attempt.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(4);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Builds the endpoint. Reads the CA file and the system's roots, touches no network.
 pub(super) fn endpoint(config: &GrpcConfig) -> Result<Endpoint, ConfigFault> {
     let target = Target::parse(&config.server_uri, config.insecure)?;
     let unusable = |error: &dyn std::fmt::Display| ConfigFault::ServerUri { uri: target.endpoint.clone(), reason: error.to_string() };
     let connect_timeout = config.connect_timeout.unwrap_or(config.timeout).min(config.timeout);
-    let mut endpoint = Endpoint::from_shared(target.endpoint.clone())
+    let endpoint = Endpoint::from_shared(target.endpoint.clone())
         .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
         .map_err(|error| unusable(&error))?
         .connect_timeout(connect_timeout)
-        .keep_alive_while_idle(config.keep_alive_while_idle);
-    if let Some(interval) = config.keep_alive_interval {
-        endpoint = endpoint.http2_keep_alive_interval(interval);
-    }
-    if let Some(timeout) = config.keep_alive_timeout {
-        endpoint = endpoint.keep_alive_timeout(timeout);
-    }
+        .keep_alive_while_idle(config.keep_alive_while_idle)
+        .http2_keep_alive_interval(config.keep_alive_interval.unwrap_or(KEEP_ALIVE_INTERVAL))
+        .keep_alive_timeout(config.keep_alive_timeout.unwrap_or(KEEP_ALIVE_TIMEOUT));
     let ca = config.ca_file.as_ref().map(|path| {
         let pem = std::fs::read(path).map_err(|source| ConfigFault::CaFile { path: path.clone(), source })?;
         let marker = b"-----BEGIN CERTIFICATE-----";

@@ -9,6 +9,9 @@ use crate::limits::{DEFAULT_GRPC_PORT, MAX_REQUEST_BYTES};
 /// Time for connect, login and all attempts of one request together, unless the configuration says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest time that any setting may name: no limit at all would overflow the clock.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
 /// A password or a token. `Debug` and `Display` show `***`; only [`Secret::reveal`] gives the text.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
@@ -75,13 +78,14 @@ pub struct GrpcConfig {
     pub username: String,
     /// Password of `AuthService.Login`.
     pub password: Secret,
-    /// One deadline for connect, login and all attempts of a request. At least 1 ms.
+    /// One deadline for connect, login and all attempts of a request. Between 1 ms and one day.
     pub timeout: Duration,
     /// Time for one TCP connect and TLS handshake; never more than `timeout`.
     pub connect_timeout: Option<Duration>,
-    /// Interval of HTTP/2 pings on a connection; `None` sends none.
+    /// Interval of HTTP/2 pings on a connection where a request waits and nothing arrives; `None` means 4 s. They tell a dead connection
+    /// from a slow server: one whose peer lost power, or that was forgotten on the way, is replaced instead of used for ever.
     pub keep_alive_interval: Option<Duration>,
-    /// How long an answer to a ping may take before the connection is given up.
+    /// How long an answer to a ping may take before the connection is given up; `None` means 4 s.
     pub keep_alive_timeout: Option<Duration>,
     /// Ping although no request is in flight.
     pub keep_alive_while_idle: bool,
@@ -289,17 +293,17 @@ impl GrpcConfig {
             }
             Err(fault) => faults.push(fault),
         }
-        if self.timeout < Duration::from_millis(1) {
-            faults.push(ConfigFault::Setting { name: "timeout", expected: "at least 1 ms" });
+        if self.timeout < Duration::from_millis(1) || self.timeout > MAX_TIMEOUT {
+            faults.push(ConfigFault::Setting { name: "timeout", expected: "between 1 ms and one day" });
         }
-        if self.connect_timeout.is_some_and(|timeout| timeout.is_zero()) {
-            faults.push(ConfigFault::Setting { name: "connect_timeout", expected: "greater than zero" });
+        if self.connect_timeout.is_some_and(|timeout| timeout.is_zero() || timeout > MAX_TIMEOUT) {
+            faults.push(ConfigFault::Setting { name: "connect_timeout", expected: "greater than zero and at most one day" });
         }
-        if self.keep_alive_interval.is_some_and(|interval| interval.is_zero()) {
-            faults.push(ConfigFault::Setting { name: "keep_alive_interval", expected: "greater than zero" });
+        if self.keep_alive_interval.is_some_and(|interval| interval.is_zero() || interval > MAX_TIMEOUT) {
+            faults.push(ConfigFault::Setting { name: "keep_alive_interval", expected: "greater than zero and at most one day" });
         }
-        if self.keep_alive_timeout.is_some_and(|timeout| timeout.is_zero()) {
-            faults.push(ConfigFault::Setting { name: "keep_alive_timeout", expected: "greater than zero" });
+        if self.keep_alive_timeout.is_some_and(|timeout| timeout.is_zero() || timeout > MAX_TIMEOUT) {
+            faults.push(ConfigFault::Setting { name: "keep_alive_timeout", expected: "greater than zero and at most one day" });
         }
         if self.max_request_bytes < 1024 || self.max_request_bytes > u32::MAX as usize {
             faults.push(ConfigFault::Setting { name: "max_request_bytes", expected: "between 1024 and 4294967295" });

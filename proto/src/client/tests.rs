@@ -134,6 +134,23 @@ fn all_faults_of_a_configuration_come_at_once_and_without_secrets() {
 }
 
 #[test]
+fn c_53_times_without_end_are_faults_and_a_day_is_none() {
+    let check = |time: Duration, expected: usize| {
+        let config = GrpcConfig {
+            timeout: time,
+            connect_timeout: Some(time),
+            keep_alive_interval: Some(time),
+            keep_alive_timeout: Some(time),
+            ..GrpcConfig::default()
+        };
+        assert_eq!(config.validate().map_or_else(|error| error.faults.len(), |()| 0), expected, "{time:?}");
+    };
+    check(Duration::from_secs(86_400), 0);
+    check(Duration::from_secs(86_401), 4);
+    check(Duration::MAX, 4);
+}
+
+#[test]
 fn c_14_variables_are_read_and_empty_ones_are_unset() {
     let variables = |pairs: &'static [(&str, &str)]| {
         move |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())

@@ -123,7 +123,6 @@ def init_tracer(
         max_queue_bytes=batch.max_queue_bytes,
         default_entity_key=None if default_entity_uid is None else f"{ENTITY_KEY}.{default_entity_uid}",
     )
-    renew_in_child(native)
     processors: list[sdk.SpanProcessor] = []
     if defaults or default_entity_uid is not None:
         processors.append(DefaultsProcessor(defaults, default_entity_uid))

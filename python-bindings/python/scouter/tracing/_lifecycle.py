@@ -33,6 +33,8 @@ _logger = logging.getLogger("scouter")
 EXIT_TIMEOUT_SECS = 5.0
 """How long the end of the process waits for spans to be delivered."""
 
+_MAX_TIMEOUT_SECS = 86400.0
+
 
 @dataclass(frozen=True)
 class ShutdownReport:
@@ -109,12 +111,12 @@ def flush_tracer(timeout: float = 5.0) -> bool:
     """Waits until every span that ended before this call is delivered. Other threads go on running.
 
     Args:
-        timeout: The longest it waits, in seconds.
+        timeout: The longest it waits, in seconds; more than a day is a day.
 
     Returns:
         True when the servers have stored every one of them. False when time ran out, or some were refused.
     """
-    deadline = time.monotonic() + timeout
+    deadline = _deadline(timeout)
     delivered = True
     for installation in installations.all():
         delivered &= _flush_processors(installation.slot.ours, deadline)
@@ -127,12 +129,12 @@ def shutdown_tracer(timeout: float = 5.0) -> ShutdownReport:
     It may be called again, and `init_tracer` may be called after it.
 
     Args:
-        timeout: The longest it waits, in seconds.
+        timeout: The longest it waits, in seconds; more than a day is a day.
 
     Returns:
         What became of the spans. When some were not delivered, a warning says so as well.
     """
-    deadline = time.monotonic() + timeout
+    deadline = _deadline(timeout)
     delivered = undelivered = 0
     complete = True
     for installation in installations.all():
@@ -177,7 +179,7 @@ def _flush_processors(processors: Sequence[sdk.SpanProcessor], deadline: float) 
 
 
 def shut_down_processors(processors: Sequence[sdk.SpanProcessor], timeout: float) -> ShutdownReport:
-    deadline = time.monotonic() + timeout
+    deadline = _deadline(timeout)
     others = [p for p in processors if not isinstance(p, (GrpcSpanProcessor, DefaultsProcessor))]
 
     def shut_down_others() -> bool:
@@ -202,6 +204,11 @@ def shut_down_processors(processors: Sequence[sdk.SpanProcessor], timeout: float
         complete = False
         _logger.warning("a second exporter did not shut down in time")
     return ShutdownReport(delivered, undelivered, complete)
+
+
+def _deadline(timeout: float) -> float:
+    # What is not a number is no time at all; more than a day, infinity included, is a day: threads cannot wait for ever.
+    return time.monotonic() + (min(max(timeout, 0.0), _MAX_TIMEOUT_SECS) if timeout == timeout else 0.0)
 
 
 def _millis_left(deadline: float) -> int:

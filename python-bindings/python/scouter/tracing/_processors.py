@@ -11,6 +11,8 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.util.types import AnyValue
 
 from scouter import _scouter
+from scouter.tracing._fork import renew_in_child
+from scouter.transport import GrpcConfig
 
 __all__ = ["DefaultsProcessor", "GrpcSpanProcessor"]
 
@@ -41,6 +43,19 @@ class GrpcSpanProcessor(_scouter.SpanProcessor, sdk.SpanProcessor):
     Raises:
         ConfigError: If a setting is wrong.
     """
+
+    def __init__(
+        self,
+        transport_config: GrpcConfig | None = None,
+        *,
+        max_queue_size: int | None = None,
+        scheduled_delay_ms: int | None = None,
+        max_export_batch_size: int | None = None,
+        max_queue_bytes: int | None = None,
+        default_entity_key: str | None = None,
+    ) -> None:
+        # The settings have been read by `__new__`.
+        renew_in_child(self)
 
 
 class DefaultsProcessor(sdk.SpanProcessor):
