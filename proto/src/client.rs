@@ -182,8 +182,8 @@ impl GrpcClient {
         if let Some(refreshed) =
             answer.metadata().get(path::REFRESHED_TOKEN).and_then(|value| value.to_str().ok()).filter(|token| !token.is_empty())
         {
-            // How long it lives is not said; UNAUTHENTICATED will tell.
-            self.inner.session.accept(refreshed.to_owned(), None, None)?;
+            // How long it lives is not said. Should it be less than its predecessor's life, UNAUTHENTICATED will tell.
+            self.inner.session.accept(refreshed.to_owned(), self.inner.session.life(), None)?;
         }
         Ok(answer.into_inner())
     }
@@ -197,7 +197,10 @@ impl GrpcClient {
             Use::Ready(token) => Ok(Some(token)),
             Use::RenewSoon(token) => {
                 let Some(_turn) = self.inner.session.turn_now() else { return Ok(Some(token)) };
-                match self.refresh(&token, deadline).await {
+                // The old token still works: a renewal that is not answered must leave the call most of its time.
+                let now = Instant::now();
+                let share = now + deadline.saturating_duration_since(now) / 4;
+                match self.refresh(&token, share).await {
                     Ok(token) => Ok(Some(token)),
                     Err(error) => {
                         tracing::debug!(%error, "token not renewed early");

@@ -44,6 +44,33 @@ fn a_03_a_token_is_renewed_before_it_expires() {
 }
 
 #[test]
+fn a_03_a_rotated_token_is_renewed_before_it_expires_as_well() {
+    let server = Server::start();
+    server.state().expires_in_seconds = 2;
+    server.script([Reply::Rotate("rotated")]);
+    let pipeline = pipeline(&server);
+    block_on(pipeline.send(batch(0..1))).unwrap();
+    wait_until("the rotated token is renewed", || {
+        block_on(pipeline.send(batch(0..1))).unwrap();
+        server.state().refreshes > 0
+    });
+    assert_eq!(server.state().logins, 1);
+}
+
+#[test]
+fn a_03_an_early_renewal_without_an_answer_leaves_time_for_the_batch() {
+    let server = Server::start();
+    server.state().expires_in_seconds = 2;
+    let pipeline = Pipeline::new(GrpcConfig { timeout: Duration::from_secs(4), ..server.config() }, QueueConfig::default()).unwrap();
+    block_on(pipeline.send(batch(0..1))).unwrap();
+    server.state().refresh_hangs = true;
+    // The middle of the time in which a token is renewed although it still works.
+    std::thread::sleep(Duration::from_millis(1800));
+    block_on(pipeline.send(batch(1..2))).unwrap();
+    assert_eq!(server.inserts().len(), 2);
+}
+
+#[test]
 fn a_04_a_refused_token_costs_one_renewal_and_the_same_bytes_are_replayed() {
     let server = Server::start();
     let pipeline = pipeline(&server);

@@ -83,6 +83,8 @@ pub(crate) struct State {
     pub(crate) default_reply: Option<Reply>,
     pub(crate) login_replies: VecDeque<Option<Status>>,
     pub(crate) refresh_fails: bool,
+    /// Renewals are never answered.
+    pub(crate) refresh_hangs: bool,
     pub(crate) expires_in_seconds: i64,
     pub(crate) is_old_scouter: bool,
     /// The only token that is good; changes with every login and renewal.
@@ -285,6 +287,10 @@ impl AuthService for Doors {
     }
 
     async fn refresh_token(&self, request: Request<RefreshTokenRequest>) -> Result<Response<RefreshTokenResponse>, Status> {
+        let hangs = self.state().refresh_hangs;
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.state();
         state.refreshes += 1;
         if state.refresh_fails || request.into_inner().access_token.is_empty() {

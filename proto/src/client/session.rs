@@ -50,6 +50,8 @@ struct State {
     generations: u64,
     renew_at: Option<Instant>,
     expires_at: Option<Instant>,
+    /// Of the last token whose life the server named.
+    life: Option<Duration>,
     pause: Option<Pause>,
     refusals: u32,
     accepts_typed_messages: bool,
@@ -137,6 +139,7 @@ impl Session {
         let token = Arc::new(Token { generation: state.generations, text: Secret::new(token), header });
         state.token = Some(Arc::clone(&token));
         let life = life.map(|life| life.min(MAX_LIFE));
+        state.life = life;
         state.expires_at = life.map(|life| now + life);
         let jitter = (rand::random::<f64>() * 2.0 - 1.0) * RENEWAL_JITTER;
         state.renew_at = life.map(|life| now + life.mul_f64(RENEWAL_POINT + jitter));
@@ -146,6 +149,11 @@ impl Session {
             state.accepts_typed_messages = accepts;
         }
         Ok(token)
+    }
+
+    /// How long a token that came without a word about it lives: as long as the one before.
+    pub(super) fn life(&self) -> Option<Duration> {
+        self.state().life
     }
 
     /// Remembers that the server refused the credentials. True for the first time in a row, which is worth a loud message.
