@@ -6,6 +6,7 @@
 //! | an OpenTelemetry `SdkTracerProvider` | [`GrpcSpanProcessor`]; or [`GrpcSpanExporter`] behind any processor of the SDK |
 //! | spans of your own, such as a binding to another language | [`encode::SpanWriter`] and [`Pipeline`] |
 //! | monitoring records | [`Pipeline::send_records`] |
+//! | tests of your own | [`InMemoryExporter`], which keeps what would have been sent |
 //!
 //! ```no_run
 //! use scouter_exporter::{GrpcConfig, init_tracing};
@@ -32,6 +33,16 @@
 //! - One deadline covers connect, login and all attempts of a request; a refused token costs one renewal and one replay of the same bytes.
 //! - An outage costs nothing that fits the queue; see [`OutagePolicy`].
 //!
+//! # Examples
+//!
+//! In the `examples` folder, each runs with `cargo run -p scouter-exporter --example NAME`:
+//!
+//! | name | what it shows |
+//! | --- | --- |
+//! | `axum` | a web service: a span a request, joined to its caller's trace, delivered at Ctrl-C |
+//! | `batch_job` | a job without an async runtime: checkpoint, report, exit code |
+//! | `short_lived` | a process of milliseconds with a time limit for all of its telemetry |
+//!
 //! The `opentelemetry` crates it was built with are re-exported, so that versions cannot diverge.
 
 pub mod encode;
@@ -39,6 +50,7 @@ pub mod encode;
 mod config;
 mod error;
 mod exporter;
+mod in_memory;
 mod pipeline;
 mod processor;
 mod stats;
@@ -47,6 +59,7 @@ pub mod subscriber;
 pub use config::{OutagePolicy, QueueConfig};
 pub use error::{ExportError, FlushError};
 pub use exporter::GrpcSpanExporter;
+pub use in_memory::{FinishedSpan, InMemoryExporter};
 pub use pipeline::Pipeline;
 pub use processor::GrpcSpanProcessor;
 pub use scouter_tonic::{
@@ -57,5 +70,6 @@ pub use stats::{Account, DropReason, Dropped, ShutdownReport, Stats};
 pub use subscriber::{Telemetry, init_tracing};
 
 pub use opentelemetry;
+pub use opentelemetry_proto;
 pub use opentelemetry_sdk;
 pub use tracing_opentelemetry;

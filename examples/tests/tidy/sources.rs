@@ -56,7 +56,7 @@ fn heavy_dependencies_have_one_place() {
         (&["deltalake_core::", "deltalake::"], &["server-ingest/storage/src/lake", "server-ingest/storage/src/store"]),
         (&["parquet::"], &["server-ingest/storage/src/", "server-ingest/query/"]),
         (&["arrow::", "arrow_array::"], &["server-ingest/storage/", "server-ingest/query/", "server-ingest/src/query"]),
-        (&["axum::"], &["server-ingest/src/http", "server-ingest/tests/", "examples/"]),
+        (&["axum::"], &["server-ingest/src/http", "server-ingest/tests/", "examples/", "exporter/examples/"]),
         (&["pyo3::"], &["python-bindings/"]),
     ];
     let mut found = Vec::new();
