@@ -6,6 +6,7 @@
 //! | an OpenTelemetry `SdkTracerProvider` | [`GrpcSpanProcessor`]; or [`GrpcSpanExporter`] behind any processor of the SDK |
 //! | spans of your own, such as a binding to another language | [`encode::SpanWriter`] and [`Pipeline`] |
 //! | monitoring records | [`Pipeline::send_records`] |
+//! | another OTLP server, such as a collector | [`OtlpConfig`] with [`GrpcSpanProcessor::new_otlp`]; both at once: [`GrpcSpanProcessor::with_pipelines`] |
 //!
 //! ```no_run
 //! use scouter_exporter::{GrpcConfig, init_tracing};
@@ -37,8 +38,10 @@
 pub mod encode;
 
 mod config;
+mod destination;
 mod error;
 mod exporter;
+mod otlp;
 mod pipeline;
 mod processor;
 mod stats;
@@ -47,6 +50,7 @@ pub mod subscriber;
 pub use config::{OutagePolicy, QueueConfig};
 pub use error::{ExportError, FlushError};
 pub use exporter::GrpcSpanExporter;
+pub use otlp::{OtlpConfig, OtlpProtocol};
 pub use pipeline::Pipeline;
 pub use processor::GrpcSpanProcessor;
 pub use scouter_tonic::{
