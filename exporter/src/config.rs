@@ -53,10 +53,11 @@ impl Default for QueueConfig {
 
 impl QueueConfig {
     /// The defaults, with `OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, `OTEL_BSP_SCHEDULE_DELAY` (milliseconds) and
-    /// `OTEL_BSP_MAX_CONCURRENT_EXPORTS` where they are set. An empty variable counts as unset.
+    /// `OTEL_BSP_MAX_CONCURRENT_EXPORTS` where they are set. An empty variable counts as unset; one that is
+    /// not a whole number is logged and ignored, as OpenTelemetry's specification asks.
     ///
     /// # Errors
-    /// Every variable that is not a whole number, and every setting out of range.
+    /// Every setting out of range.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -66,16 +67,13 @@ impl QueueConfig {
     /// # Errors
     /// As [`QueueConfig::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut faults = Vec::new();
-        let mut number = |name: &'static str| {
+        let number = |name: &'static str| {
             let value = variable(name).filter(|value| !value.trim().is_empty())?;
-            match value.trim().parse::<u64>() {
-                Ok(number) => Some(number),
-                Err(_) => {
-                    faults.push(ConfigFault::Variable { name, value, expected: "a whole number" });
-                    None
-                }
+            let number = value.trim().parse::<u64>();
+            if number.is_err() {
+                tracing::warn!(variable = name, %value, "an environment variable is ignored: it is not a whole number");
             }
+            number.ok()
         };
         let mut config = Self::default();
         if let Some(max_spans) = number("OTEL_BSP_MAX_QUEUE_SIZE") {
@@ -92,8 +90,7 @@ impl QueueConfig {
         if let Some(max_in_flight) = number("OTEL_BSP_MAX_CONCURRENT_EXPORTS") {
             config.max_in_flight = usize::try_from(max_in_flight).unwrap_or(usize::MAX);
         }
-        faults.extend(config.faults());
-        ConfigError::check(faults)?;
+        config.validate()?;
         Ok(config)
     }
 

@@ -6,7 +6,7 @@
 //! | [`write_span`] | writes one `Span` message from the SDK's `SpanData` |
 //! | [`EncodedResource`], [`EncodedEnvelope`] | what stands around spans: resource, and resource with scope |
 //! | [`EncodedBatch`] | spans under their envelopes, not yet cut into requests |
-//! | [`EncodedRequest`] | the bytes of one `InsertMessageRequest`, sent as they are on every attempt |
+//! | [`EncodedRequest`] | the bytes of one request to Scouter or to an OTLP server, sent as they are on every attempt |
 //!
 //! A span's bytes hold neither resource nor scope, so those can be set late and are written once a request.
 //! The bytes equal those of `opentelemetry-proto`'s transform and prost wherever attribute keys are unique;
@@ -24,7 +24,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{EncodedBatch, EncodedRequest, TooLarge};
+pub use batch::{EncodedBatch, EncodedRequest, RequestFormat, TooLarge};
 pub use envelope::{EncodedEnvelope, EncodedResource, ScopeRef};
 pub use sdk::write_span;
 pub use span::{LinkRef, SpanHead, SpanWriter, StatusRef, unix_nano};

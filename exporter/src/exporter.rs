@@ -14,7 +14,7 @@ use opentelemetry_sdk::{
 };
 
 use crate::{
-    ConfigError, GrpcConfig, Pipeline, QueueConfig, Stats,
+    ConfigError, GrpcConfig, OtlpConfig, Pipeline, QueueConfig, Stats,
     encode::{EncodedBatch, EncodedEnvelope, EncodedResource},
 };
 
@@ -48,6 +48,14 @@ impl GrpcSpanExporter {
     /// Every fault of the configuration.
     pub fn new(config: GrpcConfig) -> Result<Self, ConfigError> {
         Ok(Self::with_pipeline(Pipeline::new(config, QueueConfig::default())?))
+    }
+
+    /// An exporter to any OTLP server, with its own pipeline. Needs neither network nor runtime.
+    ///
+    /// # Errors
+    /// Every fault of the configuration.
+    pub fn new_otlp(config: OtlpConfig) -> Result<Self, ConfigError> {
+        Ok(Self::with_pipeline(Pipeline::new_otlp(config, QueueConfig::default())?))
     }
 
     /// An exporter that sends through a pipeline shared with others.
@@ -109,7 +117,7 @@ impl SpanExporter for GrpcSpanExporter {
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.pipeline.flush(self.pipeline.timeout()).map_err(OTelSdkError::from)
+        self.pipeline.flush(self.pipeline.flush_timeout()).map_err(OTelSdkError::from)
     }
 
     fn set_resource(&mut self, resource: &Resource) {

@@ -7,6 +7,7 @@
 //! | spans of your own, such as a binding to another language | [`encode::SpanWriter`] and [`Pipeline`] |
 //! | monitoring records | [`Pipeline::send_records`] |
 //! | tests of your own | [`InMemoryExporter`], which keeps what would have been sent |
+//! | another OTLP server, such as a collector | [`OtlpConfig`] with [`GrpcSpanProcessor::new_otlp`]; both at once: [`GrpcSpanProcessor::with_pipelines`] |
 //!
 //! ```no_run
 //! use scouter_exporter::{GrpcConfig, init_tracing};
@@ -48,9 +49,11 @@
 pub mod encode;
 
 mod config;
+mod destination;
 mod error;
 mod exporter;
 mod in_memory;
+mod otlp;
 mod pipeline;
 mod processor;
 mod stats;
@@ -60,6 +63,7 @@ pub use config::{OutagePolicy, QueueConfig};
 pub use error::{ExportError, FlushError};
 pub use exporter::GrpcSpanExporter;
 pub use in_memory::{FinishedSpan, InMemoryExporter};
+pub use otlp::{OtlpConfig, OtlpProtocol};
 pub use pipeline::Pipeline;
 pub use processor::GrpcSpanProcessor;
 pub use scouter_tonic::{

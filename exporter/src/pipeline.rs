@@ -24,15 +24,13 @@ use std::{
 };
 
 use prost::Message;
-use scouter_tonic::{
-    client::GrpcClient,
-    message::{MonitoringRecord, monitoring_record::Record},
-};
+use scouter_tonic::message::{MonitoringRecord, monitoring_record::Record};
 use tokio::sync::oneshot;
 
-use self::state::{Job, Phase, Shared, Unit};
+use self::state::{Job, Outcome, Phase, Shared, Unit};
 use crate::{
-    ConfigError, DropReason, ExportError, FlushError, GrpcConfig, QueueConfig, ShutdownReport, Stats,
+    ConfigError, DropReason, ExportError, FlushError, GrpcConfig, OtlpConfig, QueueConfig, ShutdownReport, Stats,
+    destination::Destination,
     encode::{EncodedBatch, EncodedEnvelope, EncodedRequest, TooLarge, write_records_request},
 };
 
@@ -59,26 +57,58 @@ struct Handle {
     first: Arc<Shared>,
 }
 
+/// A flush that was begun: units below `target` belong to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flush {
+    target: u64,
+    lost_before: u64,
+}
+
+/// A shutdown that was begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    deadline: Instant,
+    was_shut_down: bool,
+    lost_before: u64,
+}
+
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipeline")
-            .field("config", self.shared().client.config())
+            .field("destination", &self.shared().destination)
             .field("queue", &self.shared().queue)
             .finish_non_exhaustive()
     }
 }
 
 impl Pipeline {
-    /// Builds a pipeline.
+    /// Builds a pipeline to a Scouter server.
     ///
     /// # Errors
-    /// Every fault of both configurations, and a CA file that cannot be read.
+    /// Every fault of both configurations, and of the certificate files.
     pub fn new(config: GrpcConfig, queue: QueueConfig) -> Result<Self, ConfigError> {
-        let mut faults = config.validate().err().map(|error| error.faults).unwrap_or_default();
-        faults.extend(queue.faults());
-        ConfigError::check(faults)?;
-        let client = GrpcClient::new(config)?;
-        Ok(Self { handle: Arc::new(Handle { first: Arc::new(Shared::new(client, queue)) }) })
+        Self::to(Destination::scouter(config), queue)
+    }
+
+    /// Builds a pipeline to any OTLP server, over gRPC or HTTP. It takes no monitoring records.
+    ///
+    /// # Errors
+    /// Every fault of both configurations, and of the certificate files.
+    pub fn new_otlp(config: OtlpConfig, queue: QueueConfig) -> Result<Self, ConfigError> {
+        Self::to(Destination::otlp(&config), queue)
+    }
+
+    fn to(destination: Result<Destination, ConfigError>, queue: QueueConfig) -> Result<Self, ConfigError> {
+        match (destination, queue.faults()) {
+            (Ok(destination), faults) if faults.is_empty() => {
+                Ok(Self { handle: Arc::new(Handle { first: Arc::new(Shared::new(destination, queue)) }) })
+            }
+            (Ok(_), faults) => Err(ConfigError { faults }),
+            (Err(mut error), faults) => {
+                error.faults.extend(faults);
+                Err(error)
+            }
+        }
     }
 
     /// Queues an encoded span. Returns false when it was dropped and counted: the queue is full, or shut down.
@@ -110,14 +140,14 @@ impl Pipeline {
     pub fn send(&self, batch: EncodedBatch) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
         let spans = batch.spans() as u64;
         let bytes = batch.bytes();
-        let max = self.shared().client.config().max_request_bytes;
-        self.send_requests(Unit { spans, records: 0, bytes, in_flight: false }, move || batch.requests(max))
+        let (format, max) = (self.shared().destination.format(), self.shared().destination.max_request_bytes());
+        self.send_requests(Unit { spans, records: 0, bytes, in_flight: false }, move || batch.requests_in(format, max))
     }
 
     /// Sends monitoring records over the same connection, in as many requests as their size asks for, and gives the outcome.
     /// The future needs no particular runtime, and is ready within [`Pipeline::timeout`].
     pub fn send_records(&self, records: Vec<MonitoringRecord>) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
-        let max = self.shared().client.config().max_request_bytes;
+        let max = self.shared().destination.max_request_bytes();
         let bytes = records.iter().map(Message::encoded_len).sum();
         self.send_requests(Unit { spans: 0, records: records.len() as u64, bytes, in_flight: false }, move || {
             let encoded = records.iter().map(|record| (record_kind(record), record.encode_to_vec()));
@@ -125,9 +155,14 @@ impl Pipeline {
         })
     }
 
-    /// The one deadline of a request: connect, login and all attempts.
+    /// The one deadline of a request: connect, login and all attempts. A year for an OTLP destination without a limit.
     pub fn timeout(&self) -> Duration {
-        self.shared().client.config().timeout
+        self.shared().destination.timeout()
+    }
+
+    /// Time for a flush whose caller has no say in it, as in the SDK's `force_flush`.
+    pub(crate) fn flush_timeout(&self) -> Duration {
+        self.shared().destination.flush_timeout()
     }
 
     /// Delivers everything that ended before this call, and waits for it, blocking the calling thread. Safe from any thread, async
@@ -136,8 +171,13 @@ impl Pipeline {
     /// # Errors
     /// What is still pending when time is up, or what was lost.
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
-        let shared = self.shared();
         let deadline = Instant::now().checked_add(timeout);
+        self.finish_flush(self.begin_flush()?, timeout, deadline)
+    }
+
+    /// Closes what ended so far and sends it without waiting for company.
+    pub(crate) fn begin_flush(&self) -> Result<Flush, FlushError> {
+        let shared = self.shared();
         let mut state = shared.lock();
         if state.phase == Phase::Down {
             return Err(FlushError::AlreadyShutdown);
@@ -146,6 +186,14 @@ impl Pipeline {
         let target = state.seal();
         state.flush_below = state.flush_below.max(target);
         shared.wake.notify_one();
+        Ok(Flush { target, lost_before })
+    }
+
+    /// Waits for what [`Pipeline::begin_flush`] closed. `timeout` is for the message.
+    pub(crate) fn finish_flush(&self, flush: Flush, timeout: Duration, deadline: Option<Instant>) -> Result<(), FlushError> {
+        let Flush { target, lost_before } = flush;
+        let shared = self.shared();
+        let mut state = shared.lock();
         loop {
             if state.is_settled_below(target) {
                 let lost = state.lost_in_delivery() - lost_before;
@@ -168,12 +216,24 @@ impl Pipeline {
     ///
     /// A server that cannot be reached gets a few quick attempts and not the whole time.
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        self.finish_shutdown(self.begin_shutdown(timeout))
+    }
+
+    /// Takes nothing more, and lets the worker deliver what is left.
+    pub(crate) fn begin_shutdown(&self, timeout: Duration) -> Ending {
         let shared = self.shared();
         let deadline = Instant::now() + timeout.min(MAX_SHUTDOWN);
         let mut state = shared.lock();
-        let was_shut_down = state.phase != Phase::Open;
-        let lost_before = state.lost_in_delivery();
+        let ending = Ending { deadline, was_shut_down: state.phase != Phase::Open, lost_before: state.lost_in_delivery() };
         shared.begin_shutdown(&mut state, deadline);
+        ending
+    }
+
+    /// Waits for what [`Pipeline::begin_shutdown`] began.
+    pub(crate) fn finish_shutdown(&self, ending: Ending) -> ShutdownReport {
+        let Ending { deadline, was_shut_down, lost_before } = ending;
+        let shared = self.shared();
+        let mut state = shared.lock();
         while state.phase != Phase::Down {
             let left = (deadline + SHUTDOWN_GRACE).saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -197,9 +257,7 @@ impl Pipeline {
     /// its own. What was queued is the parent's to deliver; the parent's thread does not exist here and its memory is left alone.
     pub fn after_fork_in_child(&self) {
         let old = self.shared();
-        let config = old.client.config().clone();
-        let client = GrpcClient::new(config).unwrap_or_else(|_| old.client.with_new_connection());
-        let fresh = Arc::new(Shared::new(client, old.queue.clone()));
+        let fresh = Arc::new(Shared::new(old.destination.with_new_connection(), old.queue.clone()));
         // Dropping it would touch locks and sockets that belong to threads of the parent.
         std::mem::forget(Arc::clone(&self.handle.first));
         if old.next.set(fresh).is_err() {
@@ -221,9 +279,10 @@ impl Pipeline {
         unit: Unit,
         requests: impl FnOnce() -> (Vec<EncodedRequest>, Vec<TooLarge>),
     ) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
-        let accepted = self.accept(unit).map(|number| {
+        let accepted = self.accept(unit).and_then(|number| {
+            self.refuse_records(number, unit)?;
             let (requests, too_large) = requests();
-            self.start(number, requests, too_large)
+            Ok(self.start(number, requests, too_large))
         });
         async move {
             let (replies, mut result) = accepted?;
@@ -260,6 +319,19 @@ impl Pipeline {
             return Err(error);
         }
         Ok((count > 0).then(|| state.add_unit(unit)))
+    }
+
+    /// Drops and counts monitoring records of a destination that has no place for them.
+    fn refuse_records(&self, number: Option<u64>, unit: Unit) -> Result<(), ExportError> {
+        let shared = self.shared();
+        match number {
+            Some(number) if unit.records > 0 && !shared.destination.takes_records() => {
+                let (reason, message) = (DropReason::Refused, "an OTLP server takes no monitoring records".to_owned());
+                shared.settle(number, 0, unit.records, Outcome::Dropped { reason, message: message.clone() });
+                Err(ExportError::Dropped { count: unit.records, reason, message })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Hands the requests of an accepted unit to the worker.

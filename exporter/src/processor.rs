@@ -6,7 +6,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use opentelemetry::{Context, InstrumentationScope};
@@ -17,7 +17,7 @@ use opentelemetry_sdk::{
 };
 
 use crate::{
-    ConfigError, GrpcConfig, Pipeline, QueueConfig, Stats,
+    ConfigError, FlushError, GrpcConfig, OtlpConfig, Pipeline, QueueConfig, Stats,
     encode::{EncodedEnvelope, EncodedResource, write_span},
 };
 
@@ -42,6 +42,8 @@ const MAX_KEPT_BUFFER_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct GrpcSpanProcessor {
     pipeline: Pipeline,
+    /// Further destinations of the same bytes.
+    also: Vec<Pipeline>,
     /// Changes with the resource, so that envelopes remembered by threads are not used with another one.
     generation: u64,
     resource: Arc<EncodedResource>,
@@ -69,22 +71,42 @@ impl GrpcSpanProcessor {
         Ok(Self::with_pipeline(Pipeline::new(config, queue)?))
     }
 
+    /// A processor to any OTLP server, with its own pipeline. Needs neither network nor runtime.
+    ///
+    /// # Errors
+    /// Every fault of the configuration.
+    pub fn new_otlp(config: OtlpConfig, queue: QueueConfig) -> Result<Self, ConfigError> {
+        Ok(Self::with_pipeline(Pipeline::new_otlp(config, queue)?))
+    }
+
     /// A processor that queues into a pipeline shared with others.
     pub fn with_pipeline(pipeline: Pipeline) -> Self {
+        Self::with_pipelines(pipeline, [])
+    }
+
+    /// A processor that encodes a span once and queues the bytes for several destinations, such as Scouter and a collector. Each has a
+    /// queue, a connection and an account of its own, so one that is slow or gone costs the others nothing.
+    pub fn with_pipelines(first: Pipeline, also: impl IntoIterator<Item = Pipeline>) -> Self {
         Self {
-            pipeline,
+            pipeline: first,
+            also: also.into_iter().collect(),
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             resource: EncodedResource::new([], None),
             scopes: RwLock::new(Vec::new()),
         }
     }
 
-    /// The account of the pipeline.
+    /// All pipelines, the first one first.
+    pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
+        std::iter::once(&self.pipeline).chain(&self.also)
+    }
+
+    /// The account of the first pipeline.
     pub fn stats(&self) -> Stats {
         self.pipeline.stats()
     }
 
-    /// The pipeline, to keep after the processor moved into a provider.
+    /// The first pipeline, to keep after the processor moved into a provider.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
@@ -117,6 +139,9 @@ impl GrpcSpanProcessor {
         scratch.buffer.clear();
         write_span(&mut scratch.buffer, span);
         self.pipeline.try_push(envelope, &scratch.buffer);
+        for pipeline in &self.also {
+            pipeline.try_push(envelope, &scratch.buffer);
+        }
         if scratch.buffer.capacity() > MAX_KEPT_BUFFER_BYTES {
             scratch.buffer = Vec::new();
         }
@@ -141,15 +166,24 @@ impl SpanProcessor for GrpcSpanProcessor {
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.pipeline.flush(self.pipeline.timeout()).map_err(OTelSdkError::from)
+        // All begin before the first is waited for, so that one that is slow does not use up the others' time.
+        let begun: Vec<_> = self.pipelines().map(|pipeline| (pipeline, pipeline.begin_flush())).collect();
+        let start = Instant::now();
+        let finish = |(pipeline, flush): (&Pipeline, Result<_, FlushError>)| {
+            let timeout = pipeline.flush_timeout();
+            pipeline.finish_flush(flush?, timeout, start.checked_add(timeout))
+        };
+        let results: Vec<_> = begun.into_iter().map(finish).collect();
+        results.into_iter().collect::<Result<(), _>>().map_err(OTelSdkError::from)
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        let report = self.pipeline.shutdown(timeout);
-        if report.was_shut_down {
-            Err(OTelSdkError::AlreadyShutdown)
-        } else if report.undelivered > 0 {
+        let begun: Vec<_> = self.pipelines().map(|pipeline| (pipeline, pipeline.begin_shutdown(timeout))).collect();
+        let reports: Vec<_> = begun.into_iter().map(|(pipeline, ending)| pipeline.finish_shutdown(ending)).collect();
+        if reports.iter().any(|report| report.undelivered > 0) {
             Err(OTelSdkError::Timeout(timeout))
+        } else if reports.iter().all(|report| report.was_shut_down) {
+            Err(OTelSdkError::AlreadyShutdown)
         } else {
             Ok(())
         }

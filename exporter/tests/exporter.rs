@@ -7,6 +7,12 @@ mod authentication;
 mod connections;
 #[path = "exporter/lifecycle.rs"]
 mod lifecycle;
+#[path = "exporter/otlp.rs"]
+mod otlp;
+#[path = "exporter/otlp_server.rs"]
+mod otlp_server;
+#[path = "exporter/otlp_tls.rs"]
+mod otlp_tls;
 #[path = "exporter/outcomes.rs"]
 mod outcomes;
 #[path = "exporter/records.rs"]

@@ -11,8 +11,10 @@ mod channel;
 mod config;
 mod error;
 mod health;
+mod otlp;
 mod retry_info;
 mod session;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -46,15 +48,17 @@ use crate::{
         InsertMessageResponse, LoginRequest, LoginResponse, RefreshTokenRequest, RefreshTokenResponse, ValidateTokenRequest,
         ValidateTokenResponse,
     },
-    limits::MAX_RESPONSE_BYTES,
     path,
 };
 
 pub use self::{
+    channel::user_agent,
     config::{Compression, ConfigError, ConfigFault, DEFAULT_TIMEOUT, GrpcConfig, Secret},
     error::{CallError, CallErrorKind, is_retryable_code},
     health::HealthStatus,
+    otlp::TraceExportAnswer,
     retry_info::RetryInfo,
+    tls::TlsFiles,
 };
 
 const LOGIN: &str = "/scouter.grpc.v1.AuthService/Login";
@@ -84,7 +88,7 @@ impl fmt::Debug for GrpcClient {
 }
 
 impl GrpcClient {
-    /// Builds a client. Reads the CA file; touches no network.
+    /// Builds a client. Reads certificate files; touches no network.
     ///
     /// # Errors
     /// Every fault of the configuration.
@@ -322,13 +326,13 @@ impl GrpcClient {
     fn grpc(&self, path: &str) -> Grpc<GuardedChannel> {
         let channel = self.inner.channel.get_or_init(|| GuardedChannel::connect_lazy(&self.inner.endpoint));
         let grpc = Grpc::new(channel.clone())
-            .max_decoding_message_size(MAX_RESPONSE_BYTES)
+            .max_decoding_message_size(self.inner.config.max_response_bytes)
             .max_encoding_message_size(self.inner.config.max_request_bytes)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd);
         match self.inner.config.compression {
             // The other calls are small, and a server need not take them compressed.
-            _ if path != path::INSERT_MESSAGE => grpc,
+            _ if path != path::INSERT_MESSAGE && path != path::OTLP_TRACE_EXPORT => grpc,
             Compression::None => grpc,
             Compression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
             Compression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),

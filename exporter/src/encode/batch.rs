@@ -13,7 +13,6 @@ use super::{
     wire::{delimited, put_bytes_always, put_nested, put_varint, split_field, varint_len},
 };
 
-const REQUEST_RESOURCE_SPANS: u8 = delimited(2);
 const REQUEST_RECORDS: u8 = delimited(3);
 const REQUEST_BATCH_ID: u8 = delimited(4);
 const SCOPE_SPANS: u8 = delimited(2);
@@ -46,7 +45,33 @@ struct Group {
     spans: usize,
 }
 
-/// The bytes of one `InsertMessageRequest`. Every attempt sends these same bytes, its `batch_id` included.
+/// Which message a request is. Both hold the same `ResourceSpans` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFormat {
+    /// Scouter's `InsertMessageRequest`, with a `batch_id` of its own.
+    Scouter,
+    /// OTLP's `ExportTraceServiceRequest`.
+    Otlp,
+}
+
+impl RequestFormat {
+    const fn resource_spans(self) -> u8 {
+        match self {
+            Self::Scouter => delimited(2),
+            Self::Otlp => delimited(1),
+        }
+    }
+
+    /// Bytes of a request beside its spans and their envelopes.
+    const fn overhead_bytes(self) -> usize {
+        match self {
+            Self::Scouter => BATCH_ID_FIELD_BYTES,
+            Self::Otlp => 0,
+        }
+    }
+}
+
+/// The bytes of one request. Every attempt sends these same bytes, the `batch_id` of Scouter's included.
 #[derive(Clone, Debug)]
 pub struct EncodedRequest {
     /// The encoded message.
@@ -134,12 +159,17 @@ impl EncodedBatch {
         &mut self.groups[self.last]
     }
 
+    /// Cuts the batch into requests to Scouter of at most `max_request_bytes` each; see [`EncodedBatch::requests_in`].
+    pub fn requests(&self, max_request_bytes: usize) -> (Vec<EncodedRequest>, Vec<TooLarge>) {
+        self.requests_in(RequestFormat::Scouter, max_request_bytes)
+    }
+
     /// Cuts the batch into requests of at most `max_request_bytes` each. A span that fits no request alone is left out and
     /// named in the second list; everything else is in exactly one request.
-    pub fn requests(&self, max_request_bytes: usize) -> (Vec<EncodedRequest>, Vec<TooLarge>) {
+    pub fn requests_in(&self, format: RequestFormat, max_request_bytes: usize) -> (Vec<EncodedRequest>, Vec<TooLarge>) {
         let mut requests = Vec::new();
         let mut too_large = Vec::new();
-        let mut plan = Plan::new(max_request_bytes);
+        let mut plan = Plan::new(format, max_request_bytes);
         for (index, group) in self.groups.iter().enumerate().filter(|(_, group)| group.spans > 0) {
             if plan.fits(self, index, group.framed.len()) {
                 plan.add(self, index, 0..group.framed.len(), group.spans);
@@ -168,6 +198,7 @@ impl EncodedBatch {
 
 /// A request being put together: which bytes of which groups, and an upper bound of its size.
 struct Plan {
+    format: RequestFormat,
     max_bytes: usize,
     bytes: usize,
     parts: Vec<Part>,
@@ -180,8 +211,8 @@ struct Part {
 }
 
 impl Plan {
-    fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, bytes: BATCH_ID_FIELD_BYTES, parts: Vec::new() }
+    fn new(format: RequestFormat, max_bytes: usize) -> Self {
+        Self { format, max_bytes, bytes: format.overhead_bytes(), parts: Vec::new() }
     }
 
     /// Bytes that `len` bytes of `group` add, its envelope included where the request does not hold it yet.
@@ -216,23 +247,25 @@ impl Plan {
     /// Builds the request and starts the next one.
     fn finish(&mut self, batch: &EncodedBatch) -> Option<EncodedRequest> {
         let parts = std::mem::take(&mut self.parts);
-        let capacity = std::mem::replace(&mut self.bytes, BATCH_ID_FIELD_BYTES);
+        let capacity = std::mem::replace(&mut self.bytes, self.format.overhead_bytes());
         let first = parts.first()?;
         let mut body = Vec::with_capacity(capacity);
         let envelope = |part: &Part| &batch.groups[part.group].envelope;
         let one_resource = parts.iter().all(|part| same_resource(envelope(part), envelope(first)));
         if one_resource {
-            put_resource_spans(&mut body, batch, &parts.iter().collect::<Vec<_>>());
+            put_resource_spans(&mut body, self.format, batch, &parts.iter().collect::<Vec<_>>());
         } else {
             let mut rest: Vec<&Part> = parts.iter().collect();
             while let Some(first) = rest.first().copied() {
                 let (same, others): (Vec<&Part>, Vec<&Part>) =
                     rest.iter().copied().partition(|part| same_resource(envelope(part), envelope(first)));
-                put_resource_spans(&mut body, batch, &same);
+                put_resource_spans(&mut body, self.format, batch, &same);
                 rest = others;
             }
         }
-        put_batch_id(&mut body);
+        if self.format == RequestFormat::Scouter {
+            put_batch_id(&mut body);
+        }
         Some(EncodedRequest { body: body.into(), spans: parts.iter().map(|part| part.spans).sum(), records: 0 })
     }
 }
@@ -242,7 +275,7 @@ fn same_resource(one: &Arc<EncodedEnvelope>, other: &Arc<EncodedEnvelope>) -> bo
 }
 
 /// Lengths are known here, so they are written directly and nothing is moved afterwards.
-fn put_resource_spans(body: &mut Vec<u8>, batch: &EncodedBatch, parts: &[&Part]) {
+fn put_resource_spans(body: &mut Vec<u8>, format: RequestFormat, batch: &EncodedBatch, parts: &[&Part]) {
     let Some(resource) = parts.first().map(|part| &batch.groups[part.group].envelope.resource) else { return };
     let scope_len = |part: &Part| batch.groups[part.group].envelope.scope.len() + part.range.len();
     let len: usize = parts
@@ -252,7 +285,7 @@ fn put_resource_spans(body: &mut Vec<u8>, batch: &EncodedBatch, parts: &[&Part])
             1 + varint_len(len as u64) + len
         })
         .sum();
-    body.push(REQUEST_RESOURCE_SPANS);
+    body.push(format.resource_spans());
     put_varint(body, (resource.bytes.len() + len) as u64);
     body.extend_from_slice(&resource.bytes);
     for part in parts {

@@ -57,7 +57,7 @@ impl Delivery {
     }
 
     async fn attempts(&mut self) -> Outcome {
-        let timeout = self.shared.client.config().timeout;
+        let timeout = self.shared.destination.timeout();
         let mut attempts = 0_u32;
         // Since the first attempt, or since shutdown began: a long back-off is of no use then.
         let mut failures = 0_u32;
@@ -88,7 +88,7 @@ impl Delivery {
                 // Only an attempt's share of the time is over, unless the request has a deadline of its own.
                 CallErrorKind::DeadlineExceeded => {}
                 CallErrorKind::Credentials if self.job.deadline.is_none() && !was_closing => {
-                    let until = self.shared.client.credentials_pause().map(|(pause, _)| Instant::now() + pause);
+                    let until = self.shared.destination.credentials_pause().map(|(pause, _)| Instant::now() + pause);
                     self.sleep_until(until).await;
                 }
                 CallErrorKind::Credentials | CallErrorKind::Unauthenticated => {
@@ -111,7 +111,7 @@ impl Delivery {
         let shared = Arc::clone(&self.shared);
         let body = self.job.request.body.clone();
         let bytes = body.len() as u64;
-        let call = shared.client.insert_message(body, deadline.into());
+        let call = shared.destination.send(body, deadline.into());
         tokio::pin!(call);
         let answer = loop {
             let limit = self.shutdown.borrow_and_update().filter(|limit| *limit < deadline);
@@ -123,8 +123,7 @@ impl Delivery {
                 }
             }
         };
-        let rejected = |count: i64| u64::try_from(count).unwrap_or(0);
-        let (rejected_spans, rejected_records) = (rejected(answer.rejected_spans), rejected(answer.rejected_records));
+        let (rejected_spans, rejected_records) = (answer.rejected_spans, answer.rejected_records);
         if rejected_spans + rejected_records > 0 {
             tracing::warn!(rejected_spans, rejected_records, message = %answer.message, "the server rejected a part of a request");
         }

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use scouter_tonic::client::GrpcClient;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{NextAfterFork, worker};
 use crate::{
     DropReason, ExportError, QueueConfig, Stats,
+    destination::Destination,
     encode::{EncodedBatch, EncodedEnvelope, EncodedRequest, TooLarge},
     stats::Account,
 };
@@ -23,7 +23,7 @@ const MAX_SPARE_BATCHES: usize = 8;
 
 /// Everything the handles and the worker have in common.
 pub(super) struct Shared {
-    pub(super) client: GrpcClient,
+    pub(super) destination: Destination,
     pub(super) queue: QueueConfig,
     /// Wakes the worker.
     pub(super) wake: Notify,
@@ -106,7 +106,7 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub(super) fn new(client: GrpcClient, queue: QueueConfig) -> Self {
+    pub(super) fn new(destination: Destination, queue: QueueConfig) -> Self {
         let state = State {
             phase: Phase::Open,
             has_worker: false,
@@ -125,7 +125,7 @@ impl Shared {
             spare: Vec::new(),
         };
         Self {
-            client,
+            destination,
             queue,
             wake: Notify::new(),
             shutdown: watch::Sender::new(None),
@@ -210,7 +210,7 @@ impl Shared {
     /// Drops what fits no request, and names it.
     pub(super) fn drop_too_large(&self, unit: u64, too_large: &[TooLarge]) -> Result<(), ExportError> {
         let Some(first) = too_large.first() else { return Ok(()) };
-        let max = self.client.config().max_request_bytes;
+        let max = self.destination.max_request_bytes();
         let message = format!("`{}` has {} bytes, which is more than a request of {max} bytes can hold", first.name, first.bytes);
         let count = too_large.len() as u64;
         let mut state = self.lock();
@@ -251,7 +251,7 @@ impl Shared {
             return Step::Wait(None);
         }
         if state.phase == Phase::Open
-            && let Some((pause, _)) = self.client.credentials_pause()
+            && let Some((pause, _)) = self.destination.credentials_pause()
         {
             // What is queued stays queued: the next attempt would fail at once.
             return Step::Wait(Some(Instant::now() + pause));
@@ -299,7 +299,7 @@ impl State {
         let before = batch.bytes();
         batch.push(envelope, span);
         let added = batch.bytes() - before;
-        let is_full = batch.spans() >= shared.queue.max_batch_spans || batch.bytes() >= shared.client.config().max_request_bytes / 2;
+        let is_full = batch.spans() >= shared.queue.max_batch_spans || batch.bytes() >= shared.destination.max_request_bytes() / 2;
         if let Some(unit) = self.units.get_mut(number) {
             unit.spans += 1;
             unit.bytes += added;

@@ -80,13 +80,13 @@ async fn work(shared: &Arc<Shared>) {
                 continue;
             }
             Step::Cut(unit, batch) => {
-                let (requests, too_large) = batch.requests(shared.client.config().max_request_bytes);
+                let (requests, too_large) = batch.requests_in(shared.destination.format(), shared.destination.max_request_bytes());
                 shared.recycle(batch);
                 // The account holds the outcome; nobody waits for this one.
                 let _counted = shared.drop_too_large(unit, &too_large);
                 let deadline = match shared.queue.outage {
                     OutagePolicy::Keep => None,
-                    OutagePolicy::Drop => Some(Instant::now() + shared.client.config().timeout),
+                    OutagePolicy::Drop => Some(Instant::now() + shared.destination.timeout()),
                 };
                 for request in requests {
                     let job = Job { unit, request, deadline, reply: None };

@@ -111,10 +111,16 @@ impl Server {
     pub(crate) fn start_tls(certificate_pem: &str, key_pem: &str) -> Self {
         // Another crate of the same build may bring a second provider; the server's side must be told which one to use.
         let _already_installed = rustls::crypto::ring::default_provider().install_default();
-        Self::start_on("127.0.0.1:0", Arc::default(), Some(Identity::from_pem(certificate_pem, key_pem)))
+        Self::start_on("127.0.0.1:0", Arc::default(), Some(ServerTlsConfig::new().identity(Identity::from_pem(certificate_pem, key_pem))))
     }
 
-    fn start_on(address: &str, state: Arc<Mutex<State>>, identity: Option<Identity>) -> Self {
+    /// Takes only clients with a certificate of that authority.
+    pub(crate) fn start_mutual_tls(tls: ServerTlsConfig) -> Self {
+        let _already_installed = rustls::crypto::ring::default_provider().install_default();
+        Self::start_on("127.0.0.1:0", Arc::default(), Some(tls))
+    }
+
+    fn start_on(address: &str, state: Arc<Mutex<State>>, tls: Option<ServerTlsConfig>) -> Self {
         let deadline = Instant::now() + PATIENCE;
         let listener = loop {
             match TcpListener::bind(address) {
@@ -126,12 +132,12 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let doors = Doors(Arc::clone(&state));
-        let scheme = if identity.is_some() { "https" } else { "http" };
+        let scheme = if tls.is_some() { "https" } else { "http" };
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let mut server = tonic::transport::Server::builder();
-            if let Some(identity) = identity {
-                server = server.tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+            if let Some(tls) = tls {
+                server = server.tls_config(tls).unwrap();
             }
             server
                 .add_service(AuthServiceServer::new(doors.clone()))

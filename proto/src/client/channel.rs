@@ -12,13 +12,14 @@ use http_body_util::BodyExt;
 use tonic::{
     body::Body,
     metadata::MetadataMap,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tower::Service;
 
 use super::{
-    config::{ConfigFault, GrpcConfig, Target},
+    config::{ConfigError, ConfigFault, GrpcConfig, Target},
     retry_info::{RetryInfo, STATUS_DETAILS},
+    tls::TlsFiles,
 };
 
 const USER_AGENT: &str = concat!("scouter-rust/", env!("CARGO_PKG_VERSION"));
@@ -29,37 +30,37 @@ const GRPC_STATUS: &str = "grpc-status";
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(4);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Builds the endpoint. Reads the CA file and the system's roots, touches no network.
-pub(super) fn endpoint(config: &GrpcConfig) -> Result<Endpoint, ConfigFault> {
+/// Builds the endpoint. Reads certificate files and the system's roots, touches no network.
+pub(super) fn endpoint(config: &GrpcConfig) -> Result<Endpoint, ConfigError> {
     let target = Target::parse(&config.server_uri, config.insecure)?;
     let unusable = |error: &dyn std::fmt::Display| ConfigFault::ServerUri { uri: target.endpoint.clone(), reason: error.to_string() };
     let connect_timeout = config.connect_timeout.unwrap_or(config.timeout).min(config.timeout);
     let endpoint = Endpoint::from_shared(target.endpoint.clone())
-        .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
+        .and_then(|endpoint| endpoint.user_agent(user_agent(config.user_agent_prefix.as_deref())))
         .map_err(|error| unusable(&error))?
         .connect_timeout(connect_timeout)
         .keep_alive_while_idle(config.keep_alive_while_idle)
         .http2_keep_alive_interval(config.keep_alive_interval.unwrap_or(KEEP_ALIVE_INTERVAL))
         .keep_alive_timeout(config.keep_alive_timeout.unwrap_or(KEEP_ALIVE_TIMEOUT));
-    let ca = config.ca_file.as_ref().map(|path| {
-        let pem = std::fs::read(path).map_err(|source| ConfigFault::CaFile { path: path.clone(), source })?;
-        let marker = b"-----BEGIN CERTIFICATE-----";
-        let holds_certificate = pem.windows(marker.len()).any(|window| window == marker);
-        if holds_certificate { Ok(Certificate::from_pem(pem)) } else { Err(ConfigFault::CaFileEmpty { path: path.clone() }) }
-    });
-    let ca = ca.transpose()?;
+    let TlsFiles { ca_pem, identity_pem } = TlsFiles::read(config)?;
     if !target.is_encrypted {
         return Ok(endpoint);
     }
     let tls = |tls: ClientTlsConfig| {
         let tls = tls.timeout(connect_timeout).with_webpki_roots();
-        let tls = ca.iter().fold(tls, |tls, ca| tls.ca_certificate(ca.clone()));
+        let tls = ca_pem.iter().fold(tls, |tls, pem| tls.ca_certificate(Certificate::from_pem(pem)));
+        let tls = identity_pem.iter().fold(tls, |tls, (certificate, key)| tls.identity(Identity::from_pem(certificate, key)));
         endpoint.clone().tls_config(tls)
     };
     // A container without a certificate store has no native roots at all, which tonic takes for an error: the bundled ones do then.
     tls(ClientTlsConfig::new().with_native_roots())
         .or_else(|_| tls(ClientTlsConfig::new()))
-        .map_err(|error| ConfigFault::Tls { reason: describe(&error) })
+        .map_err(|error| ConfigFault::Tls { reason: describe(&error) }.into())
+}
+
+/// What a client calls itself, after a product token of its user's.
+pub fn user_agent(prefix: Option<&str>) -> String {
+    prefix.map_or_else(|| USER_AGENT.to_owned(), |prefix| format!("{prefix} {USER_AGENT}"))
 }
 
 fn describe(error: &dyn std::error::Error) -> String {

@@ -4,7 +4,8 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use http::Uri;
 
-use crate::limits::{DEFAULT_GRPC_PORT, MAX_REQUEST_BYTES};
+use super::tls;
+use crate::limits::{DEFAULT_GRPC_PORT, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES};
 
 /// Time for connect, login and all attempts of one request together, unless the configuration says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,7 +75,7 @@ pub enum Compression {
 pub struct GrpcConfig {
     /// `http://host:port`, `https://host:port`, `host:port` (https, unless the host is loopback or `insecure` is set) or `unix:/path`.
     pub server_uri: String,
-    /// User of `AuthService.Login`.
+    /// User of `AuthService.Login`. Empty: the client does not log in, and `headers` may hold an `authorization` of their own.
     pub username: String,
     /// Password of `AuthService.Login`.
     pub password: Secret,
@@ -93,12 +94,20 @@ pub struct GrpcConfig {
     pub insecure: bool,
     /// PEM file with certificate authorities trusted beside the system's and the bundled ones.
     pub ca_file: Option<PathBuf>,
+    /// PEM file with the certificate, and those between it and its authority, that proves who this client is. Needs `client_key_file`.
+    pub client_certificate_file: Option<PathBuf>,
+    /// PEM file with the private key of the client's certificate.
+    pub client_key_file: Option<PathBuf>,
     /// Compression of requests.
     pub compression: Compression,
     /// Metadata sent with every call, for gateways in between. Values are treated as secrets.
     pub headers: Vec<(String, String)>,
     /// Largest request, in bytes before compression. A lower value than the server's is always safe.
     pub max_request_bytes: usize,
+    /// Largest answer that is read, in bytes. A larger one fails the request for good.
+    pub max_response_bytes: usize,
+    /// Product token in front of the client's own `user-agent`, such as `my-agent/1.2`.
+    pub user_agent_prefix: Option<String>,
 }
 
 impl Default for GrpcConfig {
@@ -115,9 +124,13 @@ impl Default for GrpcConfig {
             keep_alive_while_idle: false,
             insecure: false,
             ca_file: None,
+            client_certificate_file: None,
+            client_key_file: None,
             compression: Compression::None,
             headers: Vec::new(),
             max_request_bytes: MAX_REQUEST_BYTES,
+            max_response_bytes: MAX_RESPONSE_BYTES,
+            user_agent_prefix: None,
         }
     }
 }
@@ -136,9 +149,13 @@ impl fmt::Debug for GrpcConfig {
             .field("keep_alive_while_idle", &self.keep_alive_while_idle)
             .field("insecure", &self.insecure)
             .field("ca_file", &self.ca_file)
+            .field("client_certificate_file", &self.client_certificate_file)
+            .field("client_key_file", &self.client_key_file)
             .field("compression", &self.compression)
             .field("headers", &header_names)
             .field("max_request_bytes", &self.max_request_bytes)
+            .field("max_response_bytes", &self.max_response_bytes)
+            .field("user_agent_prefix", &self.user_agent_prefix)
             .finish()
     }
 }
@@ -187,6 +204,14 @@ pub enum ConfigFault {
         /// The host that was named.
         host: String,
     },
+    /// The address of an OTLP endpoint cannot be used.
+    #[error("endpoint `{uri}` cannot be used: {reason}")]
+    Endpoint {
+        /// The address given, without user and password.
+        uri: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The CA file cannot be read.
     #[error("cannot read ca_file `{}`: {source}", path.display())]
     CaFile {
@@ -200,6 +225,34 @@ pub enum ConfigFault {
     CaFileEmpty {
         /// The path given.
         path: PathBuf,
+    },
+    /// The file of the client's certificate or of its key cannot be read.
+    #[error("cannot read {setting} `{}`: {source}", path.display())]
+    ClientFile {
+        /// `client_certificate_file` or `client_key_file`.
+        setting: &'static str,
+        /// The path given.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The file of the client's certificate or of its key holds something else.
+    #[error("{setting} `{}` holds no PEM {expected}", path.display())]
+    ClientFileContent {
+        /// `client_certificate_file` or `client_key_file`.
+        setting: &'static str,
+        /// The path given.
+        path: PathBuf,
+        /// What it must hold.
+        expected: &'static str,
+    },
+    /// Of the client's certificate and its key only one is given.
+    #[error("{given} is set, but {missing} is not; a client certificate needs both")]
+    ClientPair {
+        /// The setting that is there.
+        given: &'static str,
+        /// The setting that is not.
+        missing: &'static str,
     },
     /// TLS cannot be set up.
     #[error("cannot set up TLS: {reason}")]
@@ -236,8 +289,8 @@ pub enum ConfigFault {
 }
 
 impl GrpcConfig {
-    /// The defaults, with `SCOUTER_GRPC_URI`, `SCOUTER_USERNAME`, `SCOUTER_PASSWORD`, `SCOUTER_GRPC_INSECURE` and
-    /// `SCOUTER_GRPC_CA_FILE` where they are set. An empty variable counts as unset.
+    /// The defaults, with `SCOUTER_GRPC_URI`, `SCOUTER_USERNAME`, `SCOUTER_PASSWORD`, `SCOUTER_GRPC_INSECURE`,
+    /// `SCOUTER_GRPC_CA_FILE`, `SCOUTER_GRPC_CLIENT_CERTIFICATE_FILE` and `SCOUTER_GRPC_CLIENT_KEY_FILE` where they are set. An empty variable counts as unset.
     ///
     /// # Errors
     /// Every variable and every setting that cannot be used.
@@ -270,12 +323,14 @@ impl GrpcConfig {
             }
         }
         config.ca_file = read("SCOUTER_GRPC_CA_FILE").map(PathBuf::from);
+        config.client_certificate_file = read("SCOUTER_GRPC_CLIENT_CERTIFICATE_FILE").map(PathBuf::from);
+        config.client_key_file = read("SCOUTER_GRPC_CLIENT_KEY_FILE").map(PathBuf::from);
         faults.extend(config.faults());
         ConfigError::check(faults)?;
         Ok(config)
     }
 
-    /// Checks what can be checked without the network. The CA file is opened when a client is built.
+    /// Checks what can be checked without the network. Certificate files are opened when a client is built.
     ///
     /// # Errors
     /// Every fault found.
@@ -287,7 +342,8 @@ impl GrpcConfig {
         let mut faults = Vec::new();
         match Target::parse(&self.server_uri, self.insecure) {
             Ok(target) => {
-                if !target.is_encrypted && !target.is_this_machine && !self.insecure {
+                let is_in_the_clear = !target.is_encrypted && !target.is_this_machine && !self.insecure;
+                if is_in_the_clear && self.sends_credentials() {
                     faults.push(ConfigFault::Plaintext { host: target.host });
                 }
             }
@@ -308,13 +364,35 @@ impl GrpcConfig {
         if self.max_request_bytes < 1024 || self.max_request_bytes > u32::MAX as usize {
             faults.push(ConfigFault::Setting { name: "max_request_bytes", expected: "between 1024 and 4294967295" });
         }
+        if self.max_response_bytes == 0 {
+            faults.push(ConfigFault::Setting { name: "max_response_bytes", expected: "greater than zero" });
+        }
+        if self.user_agent_prefix.as_ref().is_some_and(|prefix| !is_printable(prefix)) {
+            faults.push(ConfigFault::Setting { name: "user_agent_prefix", expected: "printable ASCII" });
+        }
+        let (certificate, key) = (self.client_certificate_file.is_some(), self.client_key_file.is_some());
+        if certificate != key {
+            let (given, missing) =
+                if key { (tls::CLIENT_KEY, tls::CLIENT_CERTIFICATE) } else { (tls::CLIENT_CERTIFICATE, tls::CLIENT_KEY) };
+            faults.push(ConfigFault::ClientPair { given, missing });
+        }
         for (name, value) in &self.headers {
-            if let Err(reason) = check_header(name, value) {
+            if let Err(reason) = check_header(name, value, self.username.is_empty()) {
                 faults.push(ConfigFault::Header { name: name.clone(), reason });
             }
         }
         faults
     }
+
+    fn sends_credentials(&self) -> bool {
+        !self.username.is_empty() || self.headers.iter().any(|(name, _)| is_credential(name))
+    }
+}
+
+/// Headers that services use for secrets.
+fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["authorization", "api-key", "apikey", "api_key", "token", "cookie", "secret"].iter().any(|part| name.contains(part))
 }
 
 /// A parsed address.
@@ -360,8 +438,12 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
-    let reserved = ["authorization", "te", "content-type", "user-agent", "grpc-timeout", "grpc-encoding"];
+fn is_printable(text: &str) -> bool {
+    tonic::metadata::AsciiMetadataValue::try_from(text).is_ok()
+}
+
+fn check_header(name: &str, value: &str, may_authorize: bool) -> Result<(), &'static str> {
+    let reserved = ["te", "content-type", "content-length", "content-encoding", "transfer-encoding", "host", "user-agent"];
     let name = name.to_ascii_lowercase();
     if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
         return Err("its name is not a header name");
@@ -369,10 +451,10 @@ fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
     if name.ends_with("-bin") {
         return Err("binary metadata is not supported");
     }
-    if reserved.contains(&name.as_str()) || name.starts_with("grpc-") {
+    if reserved.contains(&name.as_str()) || name.starts_with("grpc-") || (name == "authorization" && !may_authorize) {
         return Err("its name is reserved");
     }
-    if tonic::metadata::AsciiMetadataValue::try_from(value).is_err() {
+    if !is_printable(value) {
         return Err("its value is not printable ASCII");
     }
     Ok(())

@@ -37,11 +37,13 @@ pub struct CallError {
 }
 
 impl CallError {
-    pub(super) fn new(kind: CallErrorKind, code: Code, message: impl Into<String>) -> Self {
+    /// A failure as a transport other than gRPC met it. Text from a peer is cut to a length a log can bear.
+    pub fn new(kind: CallErrorKind, code: Code, message: impl Into<String>) -> Self {
         Self { kind, code, message: shorten(message.into()), retry_info: None }
     }
 
-    pub(super) fn deadline(what: &str) -> Self {
+    /// The caller's deadline passed while waiting for an answer to `what`.
+    pub fn deadline(what: &str) -> Self {
         Self::new(CallErrorKind::DeadlineExceeded, Code::DeadlineExceeded, format!("no answer to {what} within the deadline"))
     }
 
@@ -98,6 +100,12 @@ impl CallError {
     /// The server's words, or those of the network.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// The same failure with the pause that the server asked for, bounded as RetryInfo is.
+    #[must_use]
+    pub fn with_retry_after(self, delay: Duration) -> Self {
+        Self { retry_info: Some(RetryInfo::from(delay)), ..self }
     }
 
     pub(super) fn with_kind(self, kind: CallErrorKind) -> Self {

@@ -44,10 +44,15 @@ impl From<RetryInfoMessage> for RetryInfo {
         let delay = message.retry_delay.and_then(|delay| {
             let seconds = u64::try_from(delay.seconds).ok()?;
             let nanos = u32::try_from(delay.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-            let delay = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(u64::from(nanos)));
-            (!delay.is_zero()).then_some(delay.min(MAX_DELAY))
+            Some(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(u64::from(nanos))))
         });
-        Self { delay }
+        delay.map_or(Self { delay: None }, Self::from)
+    }
+}
+
+impl From<Duration> for RetryInfo {
+    fn from(delay: Duration) -> Self {
+        Self { delay: (!delay.is_zero()).then_some(delay.min(MAX_DELAY)) }
     }
 }
 
