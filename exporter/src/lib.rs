@@ -32,6 +32,8 @@
 //! - One deadline covers connect, login and all attempts of a request; a refused token costs one renewal and one replay of the same bytes.
 //! - An outage costs nothing that fits the queue; see [`OutagePolicy`].
 //!
+//! With the feature `self-metrics`, `Pipeline::register_metrics` reports the same numbers to an OpenTelemetry meter.
+//!
 //! The `opentelemetry` crates it was built with are re-exported, so that versions cannot diverge.
 
 pub mod encode;
@@ -39,6 +41,8 @@ pub mod encode;
 mod config;
 mod error;
 mod exporter;
+#[cfg(feature = "self-metrics")]
+mod metrics;
 mod pipeline;
 mod processor;
 mod stats;
@@ -50,7 +54,9 @@ pub use exporter::GrpcSpanExporter;
 pub use pipeline::Pipeline;
 pub use processor::GrpcSpanProcessor;
 pub use scouter_tonic::{
-    client::{Compression, ConfigError, ConfigFault, GrpcConfig, Secret},
+    client::{
+        BlockingToken, Compression, ConfigError, ConfigFault, GrpcConfig, ProvidedToken, Secret, TokenError, TokenFuture, TokenProvider,
+    },
     message::{self, MonitoringRecord},
 };
 pub use stats::{Account, DropReason, Dropped, ShutdownReport, Stats};

@@ -25,7 +25,7 @@ use std::{
 
 use prost::Message;
 use scouter_tonic::{
-    client::GrpcClient,
+    client::{GrpcClient, TokenProvider},
     message::{MonitoringRecord, monitoring_record::Record},
 };
 use tokio::sync::oneshot;
@@ -76,6 +76,16 @@ impl Pipeline {
         faults.extend(queue.faults());
         ConfigError::check(faults)?;
         let client = GrpcClient::new(config)?;
+        Ok(Self { handle: Arc::new(Handle { first: Arc::new(Shared::new(client, queue)) }) })
+    }
+
+    /// Builds a pipeline whose tokens come from `provider` in place of a login. It is asked on the pipeline's own thread.
+    ///
+    /// # Errors
+    /// As [`Pipeline::new`].
+    pub fn with_token_provider(config: GrpcConfig, queue: QueueConfig, provider: Arc<dyn TokenProvider>) -> Result<Self, ConfigError> {
+        queue.validate()?;
+        let client = GrpcClient::with_token_provider(config, provider)?;
         Ok(Self { handle: Arc::new(Handle { first: Arc::new(Shared::new(client, queue)) }) })
     }
 
@@ -192,9 +202,12 @@ impl Pipeline {
     /// Call it in the child after `fork`, before anything else of this pipeline: the child gets a queue, a connection and an account of
     /// its own. What was queued is the parent's to deliver; the parent's thread does not exist here and its memory is left alone.
     pub fn after_fork_in_child(&self) {
+        // This thread's random numbers go on as the parent's do: requests of both would carry the same `batch_id`, and one be lost.
+        if let Err(error) = rand::rng().reseed() {
+            tracing::warn!(%error, "no fresh random numbers after a fork");
+        }
         let old = self.shared();
-        let config = old.client.config().clone();
-        let client = GrpcClient::new(config).unwrap_or_else(|_| old.client.with_new_connection());
+        let client = old.client.rebuilt().unwrap_or_else(|_| old.client.with_new_connection());
         let fresh = Arc::new(Shared::new(client, old.queue.clone()));
         // Dropping it would touch locks and sockets that belong to threads of the parent.
         std::mem::forget(Arc::clone(&self.handle.first));
@@ -272,6 +285,12 @@ impl Pipeline {
         let result = shared.drop_too_large(number, &too_large);
         let mut replies = Vec::with_capacity(requests.len());
         let mut state = shared.lock();
+        if state.phase == Phase::Down && !requests.is_empty() {
+            // Shutdown gave up while this call was encoding, and settled the unit: no worker is left to answer.
+            let count = requests.iter().map(|request| (request.spans + request.records) as u64).sum();
+            let message = "shut down before it could be sent".to_owned();
+            return (replies, Err(ExportError::Dropped { count, reason: DropReason::Shutdown, message }));
+        }
         for request in requests {
             let (reply, receiver) = oneshot::channel();
             replies.push(receiver);
@@ -280,6 +299,36 @@ impl Pipeline {
         drop(state);
         shared.wake.notify_one();
         (replies, result)
+    }
+}
+
+/// A pipeline that meters may look at without keeping it alive.
+#[cfg(feature = "self-metrics")]
+pub(crate) struct WeakPipeline(std::sync::Weak<Handle>);
+
+#[cfg(feature = "self-metrics")]
+impl WeakPipeline {
+    pub(crate) fn upgrade(&self) -> Option<Pipeline> {
+        self.0.upgrade().map(|handle| Pipeline { handle })
+    }
+}
+
+#[cfg(feature = "self-metrics")]
+impl Pipeline {
+    pub(crate) fn downgrade(&self) -> WeakPipeline {
+        WeakPipeline(Arc::downgrade(&self.handle))
+    }
+
+    pub(crate) fn durations(&self) -> &crate::metrics::Durations {
+        &self.shared().durations
+    }
+
+    pub(crate) fn server_uri(&self) -> &str {
+        &self.shared().client.config().server_uri
+    }
+
+    pub(crate) fn queue_capacity(&self) -> u64 {
+        self.shared().queue.max_spans as u64
     }
 }
 
