@@ -41,7 +41,7 @@ for feature in client server all; do
   cargo check --locked --quiet -p scouter-tonic --no-default-features --features "$feature"
 done
 say "cargo check -p scouter-exporter"
-cargo check --locked --quiet -p scouter-exporter
+cargo check --locked --quiet -p scouter-exporter --all-features
 
 step "documentation (cargo doc, warnings are errors)"
 # Module documents speak to contributors too, so they may name what is private.

@@ -1,9 +1,9 @@
 //! Where a pipeline's requests go. Chosen when the pipeline is built.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use scouter_tonic::client::{CallError, DEFAULT_TIMEOUT, GrpcClient, TraceExportAnswer};
+use scouter_tonic::client::{CallError, DEFAULT_TIMEOUT, GrpcClient, TokenProvider, TraceExportAnswer};
 use tokio::time::Instant;
 
 use crate::{
@@ -37,8 +37,16 @@ pub(crate) struct Answer {
 
 impl Destination {
     pub(crate) fn scouter(config: GrpcConfig) -> Result<Self, ConfigError> {
+        Self::of_client(config, GrpcClient::new)
+    }
+
+    pub(crate) fn scouter_with_tokens(config: GrpcConfig, provider: Arc<dyn TokenProvider>) -> Result<Self, ConfigError> {
+        Self::of_client(config, |config| GrpcClient::with_token_provider(config, provider))
+    }
+
+    fn of_client(config: GrpcConfig, client: impl FnOnce(GrpcConfig) -> Result<GrpcClient, ConfigError>) -> Result<Self, ConfigError> {
         let (timeout, max_request_bytes) = (config.timeout, config.max_request_bytes);
-        let client = Client::Scouter(GrpcClient::new(config)?);
+        let client = Client::Scouter(client(config)?);
         Ok(Self { client, timeout, flush_timeout: timeout, max_request_bytes, warnings: Warnings::default() })
     }
 
@@ -59,7 +67,7 @@ impl Destination {
 
     /// The same destination with a connection of its own, for a process that forked.
     pub(crate) fn with_new_connection(&self) -> Self {
-        let renewed = |client: &GrpcClient| GrpcClient::new(client.config().clone()).unwrap_or_else(|_| client.with_new_connection());
+        let renewed = |client: &GrpcClient| client.rebuilt().unwrap_or_else(|_| client.with_new_connection());
         let client = match &self.client {
             Client::Scouter(client) => Client::Scouter(renewed(client)),
             Client::OtlpGrpc(client) => Client::OtlpGrpc(renewed(client)),

@@ -44,6 +44,8 @@
 //! | `batch_job` | a job without an async runtime: checkpoint, report, exit code |
 //! | `short_lived` | a process of milliseconds with a time limit for all of its telemetry |
 //!
+//! With the feature `self-metrics`, `Pipeline::register_metrics` reports the same numbers to an OpenTelemetry meter.
+//!
 //! The `opentelemetry` crates it was built with are re-exported, so that versions cannot diverge.
 
 pub mod encode;
@@ -53,6 +55,8 @@ mod destination;
 mod error;
 mod exporter;
 mod in_memory;
+#[cfg(feature = "self-metrics")]
+mod metrics;
 mod otlp;
 mod pipeline;
 mod processor;
@@ -67,7 +71,9 @@ pub use otlp::{OtlpConfig, OtlpProtocol};
 pub use pipeline::Pipeline;
 pub use processor::GrpcSpanProcessor;
 pub use scouter_tonic::{
-    client::{Compression, ConfigError, ConfigFault, GrpcConfig, Secret},
+    client::{
+        BlockingToken, Compression, ConfigError, ConfigFault, GrpcConfig, ProvidedToken, Secret, TokenError, TokenFuture, TokenProvider,
+    },
     message::{self, MonitoringRecord},
 };
 pub use stats::{Account, DropReason, Dropped, ShutdownReport, Stats};

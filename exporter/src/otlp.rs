@@ -28,7 +28,7 @@ const DEFAULT_GRPC_ENDPOINT: &str = "http://localhost:4317";
 const DEFAULT_HTTP_ENDPOINT: &str = "http://localhost:4318/v1/traces";
 const TRACES_PATH: &str = "/v1/traces";
 /// Stands for "no limit" where clocks do arithmetic.
-const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// How OTLP's requests travel. Both carry the same protobuf bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -24,7 +24,10 @@ use std::{
 };
 
 use prost::Message;
-use scouter_tonic::message::{MonitoringRecord, monitoring_record::Record};
+use scouter_tonic::{
+    client::TokenProvider,
+    message::{MonitoringRecord, monitoring_record::Record},
+};
 use tokio::sync::oneshot;
 
 use self::state::{Job, Outcome, Phase, Shared, Unit};
@@ -109,6 +112,14 @@ impl Pipeline {
                 Err(error)
             }
         }
+    }
+
+    /// Builds a pipeline whose tokens come from `provider` in place of a login. It is asked on the pipeline's own thread.
+    ///
+    /// # Errors
+    /// As [`Pipeline::new`].
+    pub fn with_token_provider(config: GrpcConfig, queue: QueueConfig, provider: Arc<dyn TokenProvider>) -> Result<Self, ConfigError> {
+        Self::to(Destination::scouter_with_tokens(config, provider), queue)
     }
 
     /// Queues an encoded span. Returns false when it was dropped and counted: the queue is full, or shut down.
@@ -256,6 +267,10 @@ impl Pipeline {
     /// Call it in the child after `fork`, before anything else of this pipeline: the child gets a queue, a connection and an account of
     /// its own. What was queued is the parent's to deliver; the parent's thread does not exist here and its memory is left alone.
     pub fn after_fork_in_child(&self) {
+        // This thread's random numbers go on as the parent's do: requests of both would carry the same `batch_id`, and one be lost.
+        if let Err(error) = rand::rng().reseed() {
+            tracing::warn!(%error, "no fresh random numbers after a fork");
+        }
         let old = self.shared();
         let fresh = Arc::new(Shared::new(old.destination.with_new_connection(), old.queue.clone()));
         // Dropping it would touch locks and sockets that belong to threads of the parent.
@@ -362,6 +377,36 @@ impl Pipeline {
         drop(state);
         shared.wake.notify_one();
         (replies, result)
+    }
+}
+
+/// A pipeline that meters may look at without keeping it alive.
+#[cfg(feature = "self-metrics")]
+pub(crate) struct WeakPipeline(std::sync::Weak<Handle>);
+
+#[cfg(feature = "self-metrics")]
+impl WeakPipeline {
+    pub(crate) fn upgrade(&self) -> Option<Pipeline> {
+        self.0.upgrade().map(|handle| Pipeline { handle })
+    }
+}
+
+#[cfg(feature = "self-metrics")]
+impl Pipeline {
+    pub(crate) fn downgrade(&self) -> WeakPipeline {
+        WeakPipeline(Arc::downgrade(&self.handle))
+    }
+
+    pub(crate) fn durations(&self) -> &crate::metrics::Durations {
+        &self.shared().durations
+    }
+
+    pub(crate) fn server_uri(&self) -> &str {
+        &self.shared().client.config().server_uri
+    }
+
+    pub(crate) fn queue_capacity(&self) -> u64 {
+        self.shared().queue.max_spans as u64
     }
 }
 

@@ -27,5 +27,7 @@ mod sizes;
 mod spans;
 #[path = "exporter/tls.rs"]
 mod tls;
+#[path = "exporter/token_provider.rs"]
+mod token_provider;
 #[path = "exporter/tracing_layer.rs"]
 mod tracing_layer;

@@ -15,6 +15,7 @@ mod otlp;
 mod retry_info;
 mod session;
 mod tls;
+mod token;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ pub use self::{
     otlp::TraceExportAnswer,
     retry_info::RetryInfo,
     tls::TlsFiles,
+    token::{BlockingToken, ProvidedToken, TokenError, TokenFuture, TokenProvider},
 };
 
 const LOGIN: &str = "/scouter.grpc.v1.AuthService/Login";
@@ -79,6 +81,8 @@ struct Inner {
     headers: MetadataMap,
     channel: OnceLock<GuardedChannel>,
     session: Session,
+    /// In place of login and renewal.
+    provider: Option<Arc<dyn TokenProvider>>,
 }
 
 impl fmt::Debug for GrpcClient {
@@ -93,6 +97,26 @@ impl GrpcClient {
     /// # Errors
     /// Every fault of the configuration.
     pub fn new(config: GrpcConfig) -> Result<Self, ConfigError> {
+        Self::build(config, None)
+    }
+
+    /// Builds a client whose tokens come from `provider`; user and password of the configuration are not used.
+    ///
+    /// # Errors
+    /// Every fault of the configuration.
+    pub fn with_token_provider(config: GrpcConfig, provider: Arc<dyn TokenProvider>) -> Result<Self, ConfigError> {
+        Self::build(config, Some(provider))
+    }
+
+    /// Builds the same client anew: nothing is shared with this one but the token provider.
+    ///
+    /// # Errors
+    /// As [`GrpcClient::new`]: files may have changed.
+    pub fn rebuilt(&self) -> Result<Self, ConfigError> {
+        Self::build(self.inner.config.clone(), self.inner.provider.clone())
+    }
+
+    fn build(config: GrpcConfig, provider: Option<Arc<dyn TokenProvider>>) -> Result<Self, ConfigError> {
         config.validate()?;
         let endpoint = channel::endpoint(&config)?;
         let mut headers = MetadataMap::new();
@@ -104,14 +128,14 @@ impl GrpcClient {
             value.set_sensitive(true);
             headers.append(key, value);
         }
-        Ok(Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), session: Session::new() }) })
+        Ok(Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), session: Session::new(), provider }) })
     }
 
     /// The same client with a connection and a token of its own, for a process that forked.
     pub fn with_new_connection(&self) -> Self {
-        let Inner { config, endpoint, headers, .. } = &*self.inner;
-        let (config, endpoint, headers) = (config.clone(), endpoint.clone(), headers.clone());
-        Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), session: Session::new() }) }
+        let Inner { config, endpoint, headers, provider, .. } = &*self.inner;
+        let (config, endpoint, headers, provider) = (config.clone(), endpoint.clone(), headers.clone(), provider.clone());
+        Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), session: Session::new(), provider }) }
     }
 
     /// The configuration it was built with.
@@ -183,8 +207,9 @@ impl GrpcClient {
         }
         let answer: Response<InsertMessageResponse> =
             self.call("InsertMessage", path::INSERT_MESSAGE, SendBytes::default(), request, token, deadline).await?;
-        if let Some(refreshed) =
-            answer.metadata().get(path::REFRESHED_TOKEN).and_then(|value| value.to_str().ok()).filter(|token| !token.is_empty())
+        if self.inner.provider.is_none()
+            && let Some(refreshed) =
+                answer.metadata().get(path::REFRESHED_TOKEN).and_then(|value| value.to_str().ok()).filter(|token| !token.is_empty())
         {
             // How long it lives is not said. Should it be less than its predecessor's life, UNAUTHENTICATED will tell.
             self.inner.session.accept(refreshed.to_owned(), self.inner.session.life(), None)?;
@@ -194,7 +219,7 @@ impl GrpcClient {
 
     /// The token to send; `None` for a client without a user.
     async fn token(&self, deadline: Instant) -> Result<Option<Arc<Token>>, CallError> {
-        if self.inner.config.username.is_empty() {
+        if self.inner.config.username.is_empty() && self.inner.provider.is_none() {
             return Ok(None);
         }
         match self.inner.session.current()? {
@@ -222,6 +247,13 @@ impl GrpcClient {
         let _turn = self.inner.session.turn(deadline).await?;
         if let Some(token) = self.usable(refused)? {
             return Ok(token);
+        }
+        if let Some(provider) = &self.inner.provider {
+            return self.ask(provider, refused, deadline).await.inspect_err(|error| {
+                if error.kind() == CallErrorKind::Credentials && self.inner.session.refuse(error.clone()) {
+                    tracing::error!(message = error.message(), "the token provider gives no token; nothing is sent until it does");
+                }
+            });
         }
         if let Some(refused) = refused {
             match self.refresh(refused, deadline).await {
@@ -270,7 +302,16 @@ impl GrpcClient {
         self.inner.session.accept(answer.token, life(answer.expires_in_seconds), Some(answer.accepts_typed_messages))
     }
 
+    /// A token from the provider. It knows nothing of the server: typed messages are sent.
+    async fn ask(&self, provider: &Arc<dyn TokenProvider>, refused: Option<&Token>, deadline: Instant) -> Result<Arc<Token>, CallError> {
+        let ProvidedToken { token, life } = token::provide(provider, refused.map(|token| token.text.clone()), deadline).await?;
+        self.inner.session.accept(token.reveal().to_owned(), life, Some(true))
+    }
+
     async fn refresh(&self, token: &Token, deadline: Instant) -> Result<Arc<Token>, CallError> {
+        if let Some(provider) = &self.inner.provider {
+            return self.ask(provider, None, deadline).await;
+        }
         let request = RefreshTokenRequest { access_token: token.text.reveal().to_owned() };
         let answer: Response<RefreshTokenResponse> =
             self.call("token renewal", REFRESH_TOKEN, ProstCodec::default(), request, None, deadline).await?;

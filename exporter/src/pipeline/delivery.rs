@@ -23,7 +23,14 @@ const SHUTDOWN_ATTEMPTS: u32 = 4;
 
 /// Delivers `job` and settles it. However this ends, panic and cancellation before the first poll included, the account is kept.
 pub(super) fn deliver(shared: Arc<Shared>, permits: Arc<Semaphore>, job: Job) -> impl Future<Output = ()> + Send + 'static {
-    let mut delivery = Delivery { shutdown: shared.shutdown.subscribe(), shared, job, is_settled: false };
+    let mut delivery = Delivery {
+        shutdown: shared.shutdown.subscribe(),
+        shared,
+        job,
+        is_settled: false,
+        #[cfg(feature = "self-metrics")]
+        started: Instant::now(),
+    };
     async move {
         let outcome = match delivery.permit(&permits).await {
             Ok(_permit) => {
@@ -41,6 +48,8 @@ struct Delivery {
     shutdown: watch::Receiver<Option<Instant>>,
     job: Job,
     is_settled: bool,
+    #[cfg(feature = "self-metrics")]
+    started: Instant,
 }
 
 impl Delivery {
@@ -188,6 +197,8 @@ impl Delivery {
                 Err(ExportError::Dropped { count: spans + records, reason: *reason, message: message.clone() })
             }
         };
+        #[cfg(feature = "self-metrics")]
+        self.shared.durations.record(self.started.elapsed(), error_type(&outcome));
         self.shared.settle(self.job.unit, spans, records, outcome);
         if let Some(reply) = self.job.reply.take() {
             // The caller may have stopped waiting.
@@ -203,6 +214,15 @@ impl Drop for Delivery {
             let (spans, records) = (self.job.request.spans as u64, self.job.request.records as u64);
             self.shared.settle(self.job.unit, spans, records, dropped(reason, "the delivery ended before its outcome"));
         }
+    }
+}
+
+#[cfg(feature = "self-metrics")]
+fn error_type(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Acknowledged { rejected_spans: 0, rejected_records: 0, .. } => None,
+        Outcome::Acknowledged { .. } => Some("rejected"),
+        Outcome::Dropped { reason, .. } => Some(reason.name()),
     }
 }
 

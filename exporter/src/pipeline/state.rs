@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) shutdown: watch::Sender<Option<Instant>>,
     /// Replaces this state in the child of a fork.
     pub(super) next: NextAfterFork,
+    #[cfg(feature = "self-metrics")]
+    pub(super) durations: crate::metrics::Durations,
     state: Mutex<State>,
     /// Wakes flush and shutdown.
     changed: Condvar,
@@ -130,6 +132,8 @@ impl Shared {
             wake: Notify::new(),
             shutdown: watch::Sender::new(None),
             next: NextAfterFork::new(),
+            #[cfg(feature = "self-metrics")]
+            durations: crate::metrics::Durations::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }

@@ -90,6 +90,8 @@ pub(crate) struct State {
     /// The only token that is good; changes with every login and renewal.
     pub(crate) valid_token: Option<String>,
     pub(crate) inserts: Vec<Insert>,
+    /// Those answered with OK, and how many of their spans were rejected.
+    pub(crate) acknowledged: Vec<(Insert, i64)>,
     pub(crate) logins: usize,
     pub(crate) refreshes: usize,
     tokens: usize,
@@ -235,11 +237,17 @@ impl Doors {
         let reply = {
             let mut state = self.state();
             let is_authorized = insert.token == state.valid_token.as_ref().map(|token| format!("Bearer {token}"));
-            state.inserts.push(insert);
+            state.inserts.push(insert.clone());
             if !is_authorized {
                 return Err(Status::unauthenticated("the token is not valid"));
             }
-            state.replies.pop_front().or_else(|| state.default_reply.clone()).unwrap_or(Reply::Ok)
+            let reply = state.replies.pop_front().or_else(|| state.default_reply.clone()).unwrap_or(Reply::Ok);
+            match reply {
+                Reply::Ok => state.acknowledged.push((insert, 0)),
+                Reply::Reject { spans, .. } => state.acknowledged.push((insert, spans)),
+                _ => {}
+            }
+            reply
         };
         let ok = InsertMessageResponse { status: "success".to_owned(), ..Default::default() };
         match reply {
