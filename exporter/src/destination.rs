@@ -1,6 +1,6 @@
 //! Where a pipeline's requests go. Chosen when the pipeline is built.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use scouter_tonic::client::{CallError, DEFAULT_TIMEOUT, GrpcClient, TraceExportAnswer};
@@ -25,7 +25,7 @@ pub(crate) struct Destination {
 enum Client {
     Scouter(GrpcClient),
     OtlpGrpc(GrpcClient),
-    OtlpHttp(HttpClient),
+    OtlpHttp(Arc<HttpClient>),
 }
 
 /// What a server says to a request it took.
@@ -46,7 +46,7 @@ impl Destination {
         config.validate()?;
         let client = match config.protocol {
             OtlpProtocol::Grpc => Client::OtlpGrpc(GrpcClient::new(config.grpc_config())?),
-            OtlpProtocol::HttpProtobuf => Client::OtlpHttp(HttpClient::new(config)?),
+            OtlpProtocol::HttpProtobuf => Client::OtlpHttp(Arc::new(HttpClient::new(config)?)),
         };
         Ok(Self {
             client,
@@ -63,7 +63,7 @@ impl Destination {
         let client = match &self.client {
             Client::Scouter(client) => Client::Scouter(renewed(client)),
             Client::OtlpGrpc(client) => Client::OtlpGrpc(renewed(client)),
-            Client::OtlpHttp(client) => Client::OtlpHttp(client.with_new_connection()),
+            Client::OtlpHttp(client) => Client::OtlpHttp(Arc::new(client.with_new_connection())),
         };
         Self { client, warnings: Warnings::default(), ..*self }
     }
