@@ -25,7 +25,7 @@ pub(crate) struct Destination {
 enum Client {
     Scouter(GrpcClient),
     OtlpGrpc(GrpcClient),
-    OtlpHttp(Box<HttpClient>),
+    OtlpHttp(Arc<HttpClient>),
 }
 
 /// What a server says to a request it took.
@@ -54,7 +54,7 @@ impl Destination {
         config.validate()?;
         let client = match config.protocol {
             OtlpProtocol::Grpc => Client::OtlpGrpc(GrpcClient::new(config.grpc_config())?),
-            OtlpProtocol::HttpProtobuf => Client::OtlpHttp(Box::new(HttpClient::new(config)?)),
+            OtlpProtocol::HttpProtobuf => Client::OtlpHttp(Arc::new(HttpClient::new(config)?)),
         };
         Ok(Self {
             client,
@@ -71,7 +71,7 @@ impl Destination {
         let client = match &self.client {
             Client::Scouter(client) => Client::Scouter(renewed(client)),
             Client::OtlpGrpc(client) => Client::OtlpGrpc(renewed(client)),
-            Client::OtlpHttp(client) => Client::OtlpHttp(Box::new(client.with_new_connection())),
+            Client::OtlpHttp(client) => Client::OtlpHttp(Arc::new(client.with_new_connection())),
         };
         Self { client, warnings: Warnings::default(), ..*self }
     }

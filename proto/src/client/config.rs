@@ -290,7 +290,8 @@ pub enum ConfigFault {
 
 impl GrpcConfig {
     /// The defaults, with `SCOUTER_GRPC_URI`, `SCOUTER_USERNAME`, `SCOUTER_PASSWORD`, `SCOUTER_GRPC_INSECURE`,
-    /// `SCOUTER_GRPC_CA_FILE`, `SCOUTER_GRPC_CLIENT_CERTIFICATE_FILE` and `SCOUTER_GRPC_CLIENT_KEY_FILE` where they are set. An empty variable counts as unset.
+    /// `SCOUTER_GRPC_CA_FILE`, `SCOUTER_GRPC_CLIENT_CERTIFICATE_FILE` and `SCOUTER_GRPC_CLIENT_KEY_FILE` where they are set.
+    /// An empty variable counts as unset.
     ///
     /// # Errors
     /// Every variable and every setting that cannot be used.
