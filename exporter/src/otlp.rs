@@ -27,7 +27,7 @@ use crate::{ConfigError, ConfigFault, GrpcConfig};
 const DEFAULT_GRPC_ENDPOINT: &str = "http://localhost:4317";
 const DEFAULT_HTTP_ENDPOINT: &str = "http://localhost:4318/v1/traces";
 const TRACES_PATH: &str = "/v1/traces";
-/// Stands for "no limit" where clocks do arithmetic.
+/// Stands for "no limit" where clocks do arithmetic: the longest time a client takes.
 const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// How OTLP's requests travel. Both carry the same protobuf bytes.
