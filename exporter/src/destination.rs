@@ -101,6 +101,15 @@ impl Destination {
         self.flush_timeout
     }
 
+    /// The type of exporter in OpenTelemetry's words, and the server's address.
+    #[cfg(feature = "self-metrics")]
+    pub(crate) fn component(&self) -> (&'static str, String) {
+        match &self.client {
+            Client::Scouter(client) | Client::OtlpGrpc(client) => ("otlp_grpc_span_exporter", client.config().server_uri.clone()),
+            Client::OtlpHttp(client) => ("otlp_http_span_exporter", client.uri().to_string()),
+        }
+    }
+
     /// While the server refuses the credentials: how long calls still fail at once, and the server's words.
     pub(crate) fn credentials_pause(&self) -> Option<(Duration, CallError)> {
         match &self.client {

@@ -27,7 +27,6 @@ use opentelemetry::{
 
 use crate::{Account, DropReason, Pipeline};
 
-const COMPONENT_TYPE: &str = "otlp_grpc_span_exporter";
 /// Seconds; from an answer on the same machine to the longest default deadline.
 const DURATION_BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -71,10 +70,11 @@ impl Pipeline {
     /// after the first span. False when a meter observes it already.
     pub fn register_metrics(&self, meter: &Meter) -> bool {
         let number = COMPONENTS.fetch_add(1, Ordering::Relaxed);
-        let (address, port) = server(self.server_uri());
+        let (component_type, server_uri) = self.component();
+        let (address, port) = server(&server_uri);
         let mut component = vec![
-            KeyValue::new("otel.component.type", COMPONENT_TYPE),
-            KeyValue::new("otel.component.name", format!("{COMPONENT_TYPE}/{number}")),
+            KeyValue::new("otel.component.type", component_type),
+            KeyValue::new("otel.component.name", format!("{component_type}/{number}")),
             KeyValue::new("server.address", address),
         ];
         component.extend(port.map(|port| KeyValue::new("server.port", port)));

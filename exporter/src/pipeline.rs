@@ -401,8 +401,8 @@ impl Pipeline {
         &self.shared().durations
     }
 
-    pub(crate) fn server_uri(&self) -> &str {
-        &self.shared().client.config().server_uri
+    pub(crate) fn component(&self) -> (&'static str, String) {
+        self.shared().destination.component()
     }
 
     pub(crate) fn queue_capacity(&self) -> u64 {

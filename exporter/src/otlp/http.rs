@@ -48,6 +48,12 @@ pub(crate) struct HttpClient {
 }
 
 impl HttpClient {
+    /// The URL that is posted to.
+    #[cfg(feature = "self-metrics")]
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
     /// Builds a client. Reads certificate files; touches no network.
     ///
     /// # Errors
