@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import dataclass
 
 from scouter.errors import ConfigError
 
 __all__ = ["BatchConfig"]
+
+_logger = logging.getLogger("scouter")
 
 
 @dataclass(frozen=True)
@@ -48,3 +52,11 @@ class BatchConfig:
             faults.append(f"max_export_batch_size ({self.max_export_batch_size}) must not exceed max_queue_size ({self.max_queue_size})")
         if faults:
             raise ConfigError("invalid BatchConfig: " + "; ".join(faults))
+
+
+def warn_of_unreadable_variables() -> None:
+    """Says which variables of the queue are not numbers. OpenTelemetry asks that they count as unset."""
+    for name in ("OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"):
+        value = os.environ.get(name, "").strip()
+        if value and not value.isdecimal():
+            _logger.warning("%s is %r, which is not a number: it counts as unset", name, value)

@@ -24,7 +24,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 from scouter._scouter import GrpcConfig, __version__
 from scouter.errors import ConfigError
 from scouter.tracing._attributes import flatten_attributes
-from scouter.tracing._batch import BatchConfig
+from scouter.tracing._batch import BatchConfig, warn_of_unreadable_variables
 from scouter.tracing._fork import renew_in_child
 from scouter.tracing._lifecycle import EXIT_TIMEOUT_SECS, Installation, installations, shut_down_processors
 from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanProcessor
@@ -114,6 +114,7 @@ def init_tracer(
     chosen_sampler = _sampler(sample_ratio, sampler)
     built_resource = _resource(service_name, scope, resource)
     batch = batch_config or BatchConfig()
+    warn_of_unreadable_variables()
 
     native = GrpcSpanProcessor(
         transport_config,
