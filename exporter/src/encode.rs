@@ -16,6 +16,7 @@
 
 mod batch;
 mod envelope;
+mod halve;
 mod sdk;
 mod span;
 mod value;
@@ -31,3 +32,4 @@ pub use span::{LinkRef, SpanHead, SpanWriter, StatusRef, unix_nano};
 pub use value::ValueRef;
 
 pub(crate) use batch::write_records_request;
+pub(crate) use halve::first_name;

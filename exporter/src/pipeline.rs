@@ -3,13 +3,19 @@
 //! Terms: a *unit* is a batch of the queue, or one call of `send`; it has a number, and is *settled* when each of its spans and records is
 //! exported, rejected or dropped. A *request* is what a unit is cut into.
 //!
+//! The way of a span: into the *lane* of its thread (`lanes`), with the lane's other spans to the queue (`state`), cut into requests by the
+//! worker (`worker`), each delivered by a task of its own (`delivery`) when it is its turn (`health`).
+//!
 //! Invariants:
-//! - `ended == exported + rejected + dropped + queued + in_flight` whenever the state's lock is free.
+//! - `ended == exported + rejected + dropped + queued + in_flight` whenever the locks of the lanes and of the state are free.
 //! - A unit is settled once: whoever comes second (a late answer after shutdown gave up) finds it gone.
 //! - Nothing waits for I/O while holding the lock, and nothing logs while holding it.
 //! - The worker's runtime is built, used and dropped on the worker's thread, so no async context ever drops it.
 
+mod budget;
 mod delivery;
+mod health;
+mod lanes;
 mod state;
 mod worker;
 
@@ -30,7 +36,7 @@ use scouter_tonic::{
 };
 use tokio::sync::oneshot;
 
-use self::state::{Job, Outcome, Phase, Shared, Unit};
+use self::state::{Flushing, Job, Outcome, Phase, Shared, Unit};
 use crate::{
     ConfigError, DropReason, ExportError, FlushError, GrpcConfig, OtlpConfig, QueueConfig, ShutdownReport, Stats,
     destination::Destination,
@@ -60,12 +66,9 @@ struct Handle {
     first: Arc<Shared>,
 }
 
-/// A flush that was begun: units below `target` belong to it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flush {
-    target: u64,
-    lost_before: u64,
-}
+/// A flush that was begun, and that must be finished.
+#[derive(Debug)]
+pub(crate) struct Flush(Flushing);
 
 /// A shutdown that was begun.
 #[derive(Clone, Copy, Debug)]
@@ -126,24 +129,7 @@ impl Pipeline {
     ///
     /// Never blocks on I/O and never fails otherwise.
     pub fn try_push(&self, envelope: &Arc<EncodedEnvelope>, span: &[u8]) -> bool {
-        let shared = self.shared();
-        let mut state = shared.lock();
-        state.stats.spans.ended += 1;
-        if state.phase != Phase::Open {
-            state.stats.spans.dropped.add(DropReason::Shutdown, 1);
-            return false;
-        }
-        if state.is_full_for(&shared.queue, 1, span.len()) || !shared.ensure_worker(&mut state) {
-            let reason = if state.has_worker { DropReason::QueueFull } else { DropReason::Internal };
-            state.stats.spans.dropped.add(reason, 1);
-            return false;
-        }
-        let wake = state.push(shared, envelope, span);
-        drop(state);
-        if wake {
-            shared.wake.notify_one();
-        }
-        true
+        self.shared().push(envelope, span)
     }
 
     /// Sends a batch and gives its outcome, bypassing the queue but not its bounds. The future needs no particular runtime, and
@@ -151,8 +137,9 @@ impl Pipeline {
     pub fn send(&self, batch: EncodedBatch) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
         let spans = batch.spans() as u64;
         let bytes = batch.bytes();
+        let unit = Unit { spans, ..Unit::default() };
         let (format, max) = (self.shared().destination.format(), self.shared().destination.max_request_bytes());
-        self.send_requests(Unit { spans, records: 0, bytes, in_flight: false }, move || batch.requests_in(format, max))
+        self.send_requests(unit, bytes, move || batch.requests_in(format, max))
     }
 
     /// Sends monitoring records over the same connection, in as many requests as their size asks for, and gives the outcome.
@@ -160,7 +147,7 @@ impl Pipeline {
     pub fn send_records(&self, records: Vec<MonitoringRecord>) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
         let max = self.shared().destination.max_request_bytes();
         let bytes = records.iter().map(Message::encoded_len).sum();
-        self.send_requests(Unit { spans: 0, records: records.len() as u64, bytes, in_flight: false }, move || {
+        self.send_requests(Unit { records: records.len() as u64, ..Unit::default() }, bytes, move || {
             let encoded = records.iter().map(|record| (record_kind(record), record.encode_to_vec()));
             write_records_request(encoded, max, MAX_RECORDS_PER_REQUEST)
         })
@@ -186,39 +173,31 @@ impl Pipeline {
         self.finish_flush(self.begin_flush()?, timeout, deadline)
     }
 
-    /// Closes what ended so far and sends it without waiting for company.
+    /// Closes what ended so far and sends it without waiting for company, or for the end of a pause.
     pub(crate) fn begin_flush(&self) -> Result<Flush, FlushError> {
-        let shared = self.shared();
-        let mut state = shared.lock();
-        if state.phase == Phase::Down {
-            return Err(FlushError::AlreadyShutdown);
-        }
-        let lost_before = state.lost_in_delivery();
-        let target = state.seal();
-        state.flush_below = state.flush_below.max(target);
-        shared.wake.notify_one();
-        Ok(Flush { target, lost_before })
+        self.shared().begin_flush().map(Flush).ok_or(FlushError::AlreadyShutdown)
     }
 
     /// Waits for what [`Pipeline::begin_flush`] closed. `timeout` is for the message.
     pub(crate) fn finish_flush(&self, flush: Flush, timeout: Duration, deadline: Option<Instant>) -> Result<(), FlushError> {
-        let Flush { target, lost_before } = flush;
+        let Flush(flushing) = flush;
         let shared = self.shared();
         let mut state = shared.lock();
-        loop {
-            if state.is_settled_below(target) {
-                let lost = state.lost_in_delivery() - lost_before;
-                return if lost == 0 { Ok(()) } else { Err(FlushError::Lost { lost, last_error: state.last_error() }) };
+        let result = loop {
+            if let Some(lost) = state.flushed(flushing) {
+                break if lost == 0 { Ok(()) } else { Err(FlushError::Lost { lost, last_error: state.last_error() }) };
             }
-            if let Some(message) = &state.credentials_error {
-                return Err(FlushError::Credentials { message: message.clone() });
+            if let Some((_, error)) = shared.destination.credentials_pause() {
+                break Err(FlushError::Credentials { message: error.message().to_owned() });
             }
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                return Err(FlushError::Timeout { timeout, pending: state.pending_below(target), last_error: state.last_error() });
+                break Err(FlushError::Timeout { timeout, pending: state.pending_below(flushing), last_error: state.last_error() });
             }
             state = shared.wait(state, left);
-        }
+        };
+        state.end_flush(flushing, matches!(result, Ok(()) | Err(FlushError::Lost { .. })));
+        result
     }
 
     /// Ends the pipeline: delivers what is left for at most `timeout`, interrupting back-off, and drops and counts the rest.
@@ -234,10 +213,8 @@ impl Pipeline {
     pub(crate) fn begin_shutdown(&self, timeout: Duration) -> Ending {
         let shared = self.shared();
         let deadline = Instant::now() + timeout.min(MAX_SHUTDOWN);
-        let mut state = shared.lock();
-        let ending = Ending { deadline, was_shut_down: state.phase != Phase::Open, lost_before: state.lost_in_delivery() };
-        shared.begin_shutdown(&mut state, deadline);
-        ending
+        let (lost_before, was_shut_down) = shared.begin_shutdown(deadline);
+        Ending { deadline, was_shut_down, lost_before }
     }
 
     /// Waits for what [`Pipeline::begin_shutdown`] began.
@@ -256,12 +233,13 @@ impl Pipeline {
             state = shared.wait(state, left);
         }
         let undelivered = if was_shut_down { 0 } else { state.lost_in_delivery() - lost_before };
-        ShutdownReport { stats: state.stats(), undelivered, was_shut_down }
+        drop(state);
+        ShutdownReport { stats: shared.stats(), undelivered, was_shut_down }
     }
 
     /// The account so far: one consistent picture.
     pub fn stats(&self) -> Stats {
-        self.shared().lock().stats()
+        self.shared().stats()
     }
 
     /// Call it in the child after `fork`, before anything else of this pipeline: the child gets a queue, a connection and an account of
@@ -292,9 +270,10 @@ impl Pipeline {
     fn send_requests(
         &self,
         unit: Unit,
+        bytes: usize,
         requests: impl FnOnce() -> (Vec<EncodedRequest>, Vec<TooLarge>),
     ) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
-        let accepted = self.accept(unit).and_then(|number| {
+        let accepted = self.accept(unit, bytes).and_then(|number| {
             self.refuse_records(number, unit)?;
             let (requests, too_large) = requests();
             Ok(self.start(number, requests, too_large))
@@ -311,29 +290,28 @@ impl Pipeline {
     }
 
     /// Takes a unit into the account, if there is room.
-    fn accept(&self, unit: Unit) -> Result<Option<u64>, ExportError> {
+    fn accept(&self, unit: Unit, bytes: usize) -> Result<Option<u64>, ExportError> {
         let shared = self.shared();
+        let count = unit.spans + unit.records;
+        let reserved = shared.budget.reserve(count, bytes).or_else(|| shared.budget.reserve_alone(count, bytes));
+        let has_worker = count == 0 || shared.ensure_worker();
         let mut state = shared.lock();
         state.stats.spans.ended += unit.spans;
         state.stats.records.ended += unit.records;
-        let count = unit.spans + unit.records;
-        let refusal = if state.phase != Phase::Open {
-            Some((DropReason::Shutdown, ExportError::AlreadyShutdown))
-        } else if count > 0 && state.is_full_for(&shared.queue, count, unit.bytes) && state.has_pending() {
-            let message = "too much is waiting already".to_owned();
-            Some((DropReason::QueueFull, ExportError::Dropped { count, reason: DropReason::QueueFull, message }))
-        } else if count > 0 && !shared.ensure_worker(&mut state) {
-            let message = "the exporter's thread cannot be started".to_owned();
-            Some((DropReason::Internal, ExportError::Dropped { count, reason: DropReason::Internal, message }))
-        } else {
-            None
+        let dropped = |reason, message: &str| ExportError::Dropped { count, reason, message: message.to_owned() };
+        let (reason, error) = match reserved {
+            _ if state.phase != Phase::Open => (DropReason::Shutdown, ExportError::AlreadyShutdown),
+            None => (DropReason::QueueFull, dropped(DropReason::QueueFull, "too much is waiting already")),
+            Some(_) if !has_worker => (DropReason::Internal, dropped(DropReason::Internal, "the exporter's thread cannot be started")),
+            Some((_, _)) if count == 0 => return Ok(None),
+            Some((share, used_bytes)) => return Ok(Some(state.add_unit(Unit { share, ..unit }, used_bytes))),
         };
-        if let Some((reason, error)) = refusal {
-            state.stats.spans.dropped.add(reason, unit.spans);
-            state.stats.records.dropped.add(reason, unit.records);
-            return Err(error);
+        if let Some((share, _)) = reserved {
+            shared.budget.release(share);
         }
-        Ok((count > 0).then(|| state.add_unit(unit)))
+        state.stats.spans.dropped.add(reason, unit.spans);
+        state.stats.records.dropped.add(reason, unit.records);
+        Err(error)
     }
 
     /// Drops and counts monitoring records of a destination that has no place for them.
@@ -416,8 +394,7 @@ impl Drop for Handle {
         while let Some(next) = shared.next.get() {
             shared = next;
         }
-        let mut state = shared.lock();
-        shared.begin_shutdown(&mut state, Instant::now() + DROP_GRACE);
+        shared.begin_shutdown(Instant::now() + DROP_GRACE);
     }
 }
 

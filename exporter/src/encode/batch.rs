@@ -55,7 +55,7 @@ pub enum RequestFormat {
 }
 
 impl RequestFormat {
-    const fn resource_spans(self) -> u8 {
+    pub(super) const fn resource_spans(self) -> u8 {
         match self {
             Self::Scouter => delimited(2),
             Self::Otlp => delimited(1),
@@ -112,6 +112,22 @@ impl EncodedBatch {
         group.spans += 1;
         self.bytes += self.groups[self.last].framed.len() - before;
         self.spans += 1;
+    }
+
+    /// Bytes that a span of that many bytes adds to a batch.
+    pub(crate) fn framed_len(span_bytes: usize) -> usize {
+        1 + varint_len(span_bytes as u64) + span_bytes
+    }
+
+    /// Adds all spans of another batch.
+    pub(crate) fn append(&mut self, other: &Self) {
+        for group in other.groups.iter().filter(|group| group.spans > 0) {
+            let own = self.group(&group.envelope);
+            own.framed.extend_from_slice(&group.framed);
+            own.spans += group.spans;
+        }
+        self.spans += other.spans;
+        self.bytes += other.bytes;
     }
 
     /// Spans in the batch.

@@ -11,6 +11,7 @@ use opentelemetry::{
 };
 use opentelemetry_proto::{
     tonic::{
+        collector::trace::v1::ExportTraceServiceRequest,
         common::v1::{AnyValue, any_value},
         trace::v1::{ResourceSpans, Span},
     },
@@ -395,5 +396,54 @@ fn spans_for_reuse() -> SpanData {
         links: SpanLinks::default(),
         status: Status::Unset,
         instrumentation_scope: InstrumentationScope::builder("scope").build(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn halves_of_a_request_hold_each_of_its_spans_once_under_its_own_envelope(
+        spans in prop::collection::vec(span(), 2..12),
+        format in prop_oneof![Just(RequestFormat::Scouter), Just(RequestFormat::Otlp)],
+    ) {
+        let resource = EncodedResource::new([("service.name", ValueRef::Str("halved"))], Some("https://schema"));
+        let mut batch = EncodedBatch::default();
+        for span in &spans {
+            batch.push_span_data(&EncodedEnvelope::from_sdk(Arc::clone(&resource), &span.instrumentation_scope), span);
+        }
+        let (requests, _) = batch.requests_in(format, NO_LIMIT);
+        let [whole] = <[EncodedRequest; 1]>::try_from(requests).unwrap();
+        let halves = whole.halve(format).unwrap();
+        prop_assert_eq!(halves[0].spans, whole.spans / 2);
+        let flat = |request: &EncodedRequest| {
+            let resource_spans = match format {
+                RequestFormat::Scouter => InsertMessageRequest::decode(request.body.clone()).unwrap().resource_spans,
+                RequestFormat::Otlp => ExportTraceServiceRequest::decode(request.body.clone()).unwrap().resource_spans,
+            };
+            let mut flat = Vec::new();
+            for ResourceSpans { resource, scope_spans, schema_url } in resource_spans {
+                for scope in scope_spans {
+                    let envelope = (resource.clone(), schema_url.clone(), scope.scope, scope.schema_url);
+                    flat.extend(scope.spans.into_iter().map(|span| (envelope.clone(), span)));
+                }
+            }
+            flat
+        };
+        let mut together = flat(&halves[0]);
+        together.extend(flat(&halves[1]));
+        prop_assert_eq!(together, flat(&whole));
+        let one = EncodedRequest { spans: 1, ..whole };
+        prop_assert!(one.halve(format).is_none());
+    }
+}
+
+#[test]
+fn what_is_no_request_is_not_halved() {
+    for body in [&b"\x12\xff"[..], b"\x12\x05abc", b"\xff\xff\xff", b"", b"\x12\x03\x12\x09a"] {
+        let request = EncodedRequest { body: bytes::Bytes::copy_from_slice(body), spans: 7, records: 0 };
+        assert!(request.halve(RequestFormat::Scouter).is_none(), "{body:?}");
+        let request = EncodedRequest { records: 7, spans: 0, ..request };
+        assert!(request.halve(RequestFormat::Scouter).is_none(), "{body:?}");
     }
 }

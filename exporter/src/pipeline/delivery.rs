@@ -1,4 +1,4 @@
-//! One request, from its first attempt to its outcome.
+//! One job, from its first attempt to its outcome. A request that the server finds too large becomes two.
 
 use std::{
     sync::Arc,
@@ -7,120 +7,245 @@ use std::{
 
 use scouter_tonic::client::{CallError, CallErrorKind};
 use tokio::{
-    sync::{Semaphore, watch},
-    time::{sleep_until, timeout_at},
+    sync::{futures::Notified, watch},
+    time::sleep_until,
 };
+use tonic::Code;
 
-use super::state::{Job, Outcome, Phase, Shared};
-use crate::{DropReason, ExportError};
+use super::{
+    health::{Attempt, Fault, SHUTDOWN_ATTEMPTS, Ticket, Turn},
+    state::{Job, Outcome, Phase, Shared},
+};
+use crate::{
+    DropReason, ExportError,
+    encode::{EncodedRequest, first_name},
+};
 
 /// First pause between two attempts; doubles, with jitter.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
-/// Longest pause: how late the end of an outage is noticed.
+/// Longest pause of a request that fails while others are answered.
 const MAX_BACK_OFF: Duration = Duration::from_secs(10);
-/// Attempts a request gets after shutdown began, within the time shutdown has. A server that is gone is not waited for.
-const SHUTDOWN_ATTEMPTS: u32 = 4;
+/// Failures of a request while others are answered, until it is given up, after some four minutes: something about it harms the server.
+const MAX_FAILURES_ALONE: u32 = 30;
+/// OUT_OF_RANGE is retryable by OTLP, and what some servers say of a request that is too large. Said twice of the same bytes, it is that.
+const ANSWERS_ABOUT_SIZE: u32 = 2;
+/// No server finds a request below this size too large: such an answer is about something else.
+const MIN_DOUBTFUL_BYTES: usize = 16 * 1024;
 
 /// Delivers `job` and settles it. However this ends, panic and cancellation before the first poll included, the account is kept.
-pub(super) fn deliver(shared: Arc<Shared>, permits: Arc<Semaphore>, job: Job) -> impl Future<Output = ()> + Send + 'static {
+pub(super) fn deliver(shared: Arc<Shared>, job: Job) -> impl Future<Output = ()> + Send + 'static {
+    let Job { unit, request, deadline, reply } = job;
     let mut delivery = Delivery {
         shutdown: shared.shutdown.subscribe(),
         shared,
-        job,
-        is_settled: false,
+        unit,
+        deadline,
+        parts: vec![request],
+        reply,
+        result: Ok(()),
         #[cfg(feature = "self-metrics")]
         started: Instant::now(),
     };
     async move {
-        let outcome = match delivery.permit(&permits).await {
-            Ok(_permit) => {
-                delivery.shared.lock().take_off(delivery.job.unit);
-                delivery.attempts().await
+        while let Some(request) = delivery.parts.last().cloned() {
+            match delivery.attempts(&request).await {
+                End::Settled(outcome) => delivery.settle(outcome),
+                End::Halved(halves) => {
+                    delivery.parts.pop();
+                    // The first half is sent first.
+                    delivery.parts.extend(halves.into_iter().rev());
+                }
             }
-            Err(outcome) => outcome,
-        };
-        delivery.settle(outcome);
+        }
+        delivery.answer();
     }
 }
 
 struct Delivery {
     shared: Arc<Shared>,
     shutdown: watch::Receiver<Option<Instant>>,
-    job: Job,
-    is_settled: bool,
+    unit: u64,
+    deadline: Option<Instant>,
+    /// What is not settled; the last one is under way.
+    parts: Vec<EncodedRequest>,
+    reply: Option<tokio::sync::oneshot::Sender<Result<(), ExportError>>>,
+    /// Of the parts that are settled: the first that went wrong.
+    result: Result<(), ExportError>,
     #[cfg(feature = "self-metrics")]
     started: Instant,
 }
 
-impl Delivery {
-    /// Waits for the right to have a request in flight.
-    async fn permit<'a>(&mut self, permits: &'a Semaphore) -> Result<tokio::sync::SemaphorePermit<'a>, Outcome> {
-        let acquired = match self.job.deadline {
-            Some(deadline) => timeout_at(deadline.into(), permits.acquire()).await.ok(),
-            None => Some(permits.acquire().await),
-        };
-        match acquired {
-            Some(Ok(permit)) => Ok(permit),
-            _ => Err(dropped(DropReason::ExportTimeout, "other requests were in flight until the deadline")),
-        }
-    }
+/// How a request ended.
+enum End {
+    Settled(Outcome),
+    Halved([EncodedRequest; 2]),
+}
 
-    async fn attempts(&mut self) -> Outcome {
-        let timeout = self.shared.destination.timeout();
+/// The right to make one attempt, given back when dropped.
+struct Place<'a> {
+    shared: &'a Shared,
+    attempt: Attempt,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().health.done(self.attempt);
+        self.shared.next_turn();
+    }
+}
+
+/// A place in the line of those who want to make an attempt.
+struct InLine<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+}
+
+impl<'a> InLine<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Self { shared, ticket: shared.lock().health.join() }
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().health.leave(self.ticket);
+        self.shared.next_turn();
+    }
+}
+
+/// A job that waits for a reason of its own and does not keep others from being sent.
+struct OnSideLine<'a>(&'a Shared);
+
+impl<'a> OnSideLine<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.lock().sidelined += 1;
+        shared.wake.notify_one();
+        Self(shared)
+    }
+}
+
+impl Drop for OnSideLine<'_> {
+    fn drop(&mut self) {
+        self.0.lock().sidelined -= 1;
+    }
+}
+
+impl Delivery {
+    async fn attempts(&mut self, request: &EncodedRequest) -> End {
+        let shared = Arc::clone(&self.shared);
+        let timeout = shared.destination.timeout();
         let mut attempts = 0_u32;
-        // Since the first attempt, or since shutdown began: a long back-off is of no use then.
-        let mut failures = 0_u32;
-        let mut attempts_in_shutdown = 0;
+        let mut failures_alone = 0_u32;
+        let mut failures_in_shutdown = 0_u32;
+        let mut answers_about_size = 0;
+        let mut failed = None;
         let mut last_error = None;
         loop {
-            let due = self.due(failures);
-            if !self.sleep_until(due).await {
-                return last_error.map_or_else(|| dropped(DropReason::ExportTimeout, "no time left"), |error| self.gave_up(&error));
-            }
-            let attempt_deadline = self.deadline().unwrap_or_else(|| Instant::now() + timeout);
-            let was_closing = self.shutdown.borrow().is_some();
-            if attempts > 0 {
-                self.shared.lock().stats.retries += 1;
-            }
+            let Some(place) = self.turn(&shared).await else { return End::Settled(self.gave_up(last_error.as_ref())) };
+            shared.lock().begin_attempt(self.unit, attempts > 0);
             attempts = attempts.saturating_add(1);
-            if was_closing && attempts_in_shutdown == 0 {
-                failures = 0;
-            }
-            let error = match self.attempt(attempt_deadline).await {
-                Ok(outcome) => return outcome,
+            let was_closing = self.shutdown.borrow().is_some();
+            let deadline = self.deadline().unwrap_or_else(|| Instant::now() + timeout);
+            let answer = self.attempt(request, deadline).await;
+            let error = match answer {
+                Ok(outcome) => {
+                    if matches!(outcome, Outcome::Acknowledged { .. }) {
+                        self.destination_answered();
+                    }
+                    return End::Settled(outcome);
+                }
                 Err(error) => error,
             };
             tracing::debug!(%error, attempt = attempts, "attempt failed");
-            self.note(&error);
+            let fault = self.note(place.attempt, failed, &error);
+            failed = Some(place.attempt);
+            drop(place);
             match error.kind() {
-                CallErrorKind::Retryable => {}
-                // Only an attempt's share of the time is over, unless the request has a deadline of its own.
-                CallErrorKind::DeadlineExceeded => {}
-                CallErrorKind::Credentials if self.job.deadline.is_none() && !was_closing => {
-                    let until = self.shared.destination.credentials_pause().map(|(pause, _)| Instant::now() + pause);
-                    self.sleep_until(until).await;
+                // A deadline is that of an attempt, unless the request has one of its own.
+                CallErrorKind::Retryable | CallErrorKind::DeadlineExceeded => {}
+                CallErrorKind::Credentials if self.deadline.is_none() && self.shutdown.borrow().is_none() => {
+                    let pause = shared.destination.credentials_pause().map(|(pause, _)| Instant::now() + pause);
+                    self.rest(&shared, pause).await;
                 }
                 CallErrorKind::Credentials | CallErrorKind::Unauthenticated => {
-                    return dropped(DropReason::Unauthenticated, error.to_string());
+                    return End::Settled(dropped(DropReason::Unauthenticated, error.to_string()));
                 }
-                CallErrorKind::Refused | CallErrorKind::AnswerTooLarge => return dropped(DropReason::Refused, error.to_string()),
+                CallErrorKind::Refused if is_about_size(&error, request) => return self.make_smaller(request, &error),
+                CallErrorKind::Refused | CallErrorKind::AnswerTooLarge => {
+                    return End::Settled(dropped(DropReason::Refused, error.to_string()));
+                }
             }
-            attempts_in_shutdown += u32::from(was_closing);
-            let is_over = self.deadline().is_some_and(|deadline| Instant::now() >= deadline);
-            if is_over || attempts_in_shutdown >= SHUTDOWN_ATTEMPTS {
-                return self.gave_up(&error);
+            answers_about_size += u32::from(may_be_about_size(&error, request));
+            if answers_about_size >= ANSWERS_ABOUT_SIZE {
+                return self.make_smaller(request, &error);
             }
-            failures = failures.saturating_add(1);
+            if fault == Fault::Request {
+                failures_alone += 1;
+                failures_in_shutdown += u32::from(was_closing);
+                if failures_alone >= MAX_FAILURES_ALONE {
+                    let message = format!("failed {failures_alone} times while other requests were answered: {error}");
+                    return End::Settled(dropped(DropReason::Refused, message));
+                }
+                if failures_in_shutdown >= SHUTDOWN_ATTEMPTS {
+                    return End::Settled(self.gave_up(Some(&error)));
+                }
+                let failures = if was_closing { failures_in_shutdown } else { failures_alone };
+                self.rest(&shared, Some(Instant::now() + back_off(failures - 1, MAX_BACK_OFF))).await;
+            }
             last_error = Some(error);
         }
     }
 
+    /// Waits for the right to make an attempt. `None` when there is no time left, or no hope after shutdown began.
+    async fn turn<'a>(&mut self, shared: &'a Shared) -> Option<Place<'a>> {
+        let in_line = InLine::new(shared);
+        loop {
+            let changed = shared.turns.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let is_closing = self.shutdown.borrow_and_update().is_some();
+            let (now, limit) = (Instant::now(), self.deadline());
+            let turn = match limit {
+                Some(limit) if now >= limit => Turn::GiveUp,
+                _ => shared.lock().health.turn(in_line.ticket, now, shared.queue.max_in_flight),
+            };
+            let until = match turn {
+                Turn::Go(attempt) => return Some(Place { shared, attempt }),
+                Turn::GiveUp => return None,
+                Turn::At(due) => Some(limit.map_or(due, |limit| due.min(limit))),
+                Turn::Later => limit,
+            };
+            self.wait(changed, until, is_closing).await;
+        }
+    }
+
+    /// Waits until something changed, a time comes, or shutdown begins.
+    async fn wait(&mut self, changed: std::pin::Pin<&mut Notified<'_>>, until: Option<Instant>, is_closing: bool) {
+        tokio::select! {
+            () = changed => {}
+            () = sleep_until(until.unwrap_or_else(Instant::now).into()), if until.is_some() => {}
+            Ok(()) = self.shutdown.changed(), if !is_closing => {}
+        }
+    }
+
+    /// Waits until then, on the side line; less when somebody is in a hurry, shutdown begins, or the deadline comes.
+    async fn rest(&mut self, shared: &Shared, until: Option<Instant>) {
+        let _on_side_line = OnSideLine::new(shared);
+        let hurried = shared.hurried.notified();
+        tokio::pin!(hurried);
+        hurried.as_mut().enable();
+        let is_closing = self.shutdown.borrow_and_update().is_some();
+        let until = [until, self.deadline()].into_iter().flatten().min();
+        if until.is_some() {
+            self.wait(hurried, until, is_closing).await;
+        }
+    }
+
     /// One attempt; a shutdown that begins meanwhile shortens it.
-    async fn attempt(&mut self, deadline: Instant) -> Result<Outcome, CallError> {
+    async fn attempt(&mut self, request: &EncodedRequest, deadline: Instant) -> Result<Outcome, CallError> {
         let shared = Arc::clone(&self.shared);
-        let body = self.job.request.body.clone();
-        let bytes = body.len() as u64;
-        let call = shared.destination.send(body, deadline.into());
+        let bytes = request.body.len() as u64;
+        let call = shared.destination.send(request.body.clone(), deadline.into());
         tokio::pin!(call);
         let answer = loop {
             let limit = self.shutdown.borrow_and_update().filter(|limit| *limit < deadline);
@@ -139,55 +264,70 @@ impl Delivery {
         Ok(Outcome::Acknowledged { rejected_spans, rejected_records, message: answer.message, bytes })
     }
 
-    /// When the next attempt may start: after the back-off, and not before the destination's own wish.
-    fn due(&self, failures: u32) -> Option<Instant> {
-        let now = Instant::now();
-        let back_off = (failures > 0).then(|| now + back_off(failures - 1));
-        let throttled = self.shared.lock().throttled_until.filter(|until| *until > now);
-        back_off.max(throttled)
+    /// The request's own deadline or that of the shutdown, whichever comes first.
+    fn deadline(&self) -> Option<Instant> {
+        [self.deadline, *self.shutdown.borrow()].into_iter().flatten().min()
     }
 
-    /// Sleeps until then, or until shutdown begins. False when the deadline comes first.
-    async fn sleep_until(&mut self, due: Option<Instant>) -> bool {
-        let Some(due) = due else { return true };
-        let was_closing = self.shutdown.borrow_and_update().is_some();
-        let limit = self.deadline();
-        let wake_at = limit.map_or(due, |limit| due.min(limit));
-        tokio::select! {
-            () = sleep_until(wake_at.into()) => limit.is_none_or(|limit| due < limit),
-            Ok(()) = self.shutdown.changed(), if !was_closing => true,
+    fn destination_answered(&self) {
+        if self.shared.lock().health.answered() {
+            self.shared.turns.notify_waiters();
         }
     }
 
-    /// The request's own deadline or that of the shutdown, whichever comes first.
-    fn deadline(&self) -> Option<Instant> {
-        [self.job.deadline, *self.shutdown.borrow()].into_iter().flatten().min()
-    }
-
-    /// Writes down what went wrong, for `stats` and flush, and throttles the destination as the server asked.
-    fn note(&self, error: &CallError) {
+    /// Writes down what went wrong, for `stats` and flush, and throttles the destination as the server asked. Says whose fault it was.
+    fn note(&self, attempt: Attempt, before: Option<Attempt>, error: &CallError) -> Fault {
+        let now = Instant::now();
         let mut state = self.shared.lock();
         state.stats.last_error = Some(error.to_string());
         if let Some(delay) = error.retry_after() {
             // A tenth of jitter, so that a fleet does not come back in step.
-            let until = Instant::now() + delay.mul_f64(1.0 + 0.1 * rand::random::<f64>());
-            state.throttled_until = state.throttled_until.max(Some(until));
+            state.health.throttle(now + delay.mul_f64(1.0 + 0.1 * rand::random::<f64>()));
         }
-        if error.kind() == CallErrorKind::Credentials {
-            state.credentials_error = Some(error.message().to_owned());
-        }
+        let fault = match error.kind() {
+            CallErrorKind::Retryable if error.code() == Code::OutOfRange => {
+                state.health.answered();
+                Fault::Request
+            }
+            CallErrorKind::Retryable | CallErrorKind::DeadlineExceeded => state.health.failed(attempt, before, now),
+            CallErrorKind::Refused | CallErrorKind::AnswerTooLarge | CallErrorKind::Unauthenticated => {
+                state.health.answered();
+                Fault::Request
+            }
+            CallErrorKind::Credentials => Fault::Destination,
+        };
         drop(state);
         self.shared.notify_waiting();
+        self.shared.turns.notify_waiters();
+        fault
     }
 
-    fn gave_up(&self, error: &CallError) -> Outcome {
+    /// For an answer that says that the request is too large, and that nothing of it was stored.
+    fn make_smaller(&self, request: &EncodedRequest, error: &CallError) -> End {
+        if let Some(halves) = request.halve(self.shared.destination.format()) {
+            tracing::debug!(bytes = request.body.len(), %error, "the server finds a request too large; it gets the halves");
+            return End::Halved(halves);
+        }
+        let name = first_name(request, self.shared.destination.format()).unwrap_or_else(|| "?".to_owned());
+        let message = format!("`{name}` alone is too large for the server, at {} bytes: {error}", request.body.len());
+        tracing::warn!(%message, "dropped: too large");
+        End::Settled(dropped(DropReason::TooLarge, message))
+    }
+
+    fn gave_up(&self, error: Option<&CallError>) -> Outcome {
         let is_closing = self.shutdown.borrow().is_some();
-        dropped(if is_closing { DropReason::Shutdown } else { DropReason::ExportTimeout }, error.to_string())
+        let message = match error {
+            Some(error) => error.to_string(),
+            // The attempts of others may have told why.
+            None => self.shared.lock().stats.last_error.clone().unwrap_or_else(|| "no time left for an attempt".to_owned()),
+        };
+        dropped(if is_closing { DropReason::Shutdown } else { DropReason::ExportTimeout }, message)
     }
 
-    fn settle(mut self, outcome: Outcome) {
-        let (spans, records) = (self.job.request.spans as u64, self.job.request.records as u64);
-        self.is_settled = true;
+    /// Settles the part under way.
+    fn settle(&mut self, outcome: Outcome) {
+        let Some(part) = self.parts.pop() else { return };
+        let (spans, records) = (part.spans as u64, part.records as u64);
         let result = match &outcome {
             Outcome::Acknowledged { rejected_spans: 0, rejected_records: 0, .. } => Ok(()),
             Outcome::Acknowledged { rejected_spans, rejected_records, message, .. } => {
@@ -197,22 +337,28 @@ impl Delivery {
                 Err(ExportError::Dropped { count: spans + records, reason: *reason, message: message.clone() })
             }
         };
+        if self.result.is_ok() {
+            self.result = result;
+        }
         #[cfg(feature = "self-metrics")]
         self.shared.durations.record(self.started.elapsed(), error_type(&outcome));
-        self.shared.settle(self.job.unit, spans, records, outcome);
-        if let Some(reply) = self.job.reply.take() {
+        self.shared.settle(self.unit, spans, records, outcome);
+    }
+
+    fn answer(&mut self) {
+        if let Some(reply) = self.reply.take() {
             // The caller may have stopped waiting.
-            let _nobody_waits = reply.send(result);
+            let _nobody_waits = reply.send(std::mem::replace(&mut self.result, Ok(())));
         }
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if !self.is_settled {
-            let reason = if self.shared.lock().phase == Phase::Open { DropReason::Internal } else { DropReason::Shutdown };
-            let (spans, records) = (self.job.request.spans as u64, self.job.request.records as u64);
-            self.shared.settle(self.job.unit, spans, records, dropped(reason, "the delivery ended before its outcome"));
+        let reason = if self.shared.lock().phase == Phase::Open { DropReason::Internal } else { DropReason::Shutdown };
+        for part in self.parts.drain(..) {
+            let outcome = dropped(reason, "the delivery ended before its outcome");
+            self.shared.settle(self.unit, part.spans as u64, part.records as u64, outcome);
         }
     }
 }
@@ -226,12 +372,21 @@ fn error_type(outcome: &Outcome) -> Option<&'static str> {
     }
 }
 
+/// RESOURCE_EXHAUSTED without RetryInfo is what gRPC servers, and 413 what HTTP servers say of a request above their limit.
+fn is_about_size(error: &CallError, request: &EncodedRequest) -> bool {
+    error.code() == Code::ResourceExhausted && request.body.len() >= MIN_DOUBTFUL_BYTES
+}
+
+fn may_be_about_size(error: &CallError, request: &EncodedRequest) -> bool {
+    error.code() == Code::OutOfRange && error.retry_after().is_none() && request.body.len() >= MIN_DOUBTFUL_BYTES
+}
+
 fn dropped(reason: DropReason, message: impl Into<String>) -> Outcome {
     Outcome::Dropped { reason, message: message.into() }
 }
 
-/// Doubles from [`FIRST_BACK_OFF`] to [`MAX_BACK_OFF`], times a random factor between 0.5 and 1.5.
-pub(super) fn back_off(failures: u32) -> Duration {
-    let delay = FIRST_BACK_OFF.saturating_mul(1 << failures.min(16)).min(MAX_BACK_OFF);
+/// Doubles from [`FIRST_BACK_OFF`] to `max`, times a random factor between 0.5 and 1.5.
+pub(super) fn back_off(failures: u32, max: Duration) -> Duration {
+    let delay = FIRST_BACK_OFF.saturating_mul(1 << failures.min(16)).min(max);
     delay.mul_f64(0.5 + rand::random::<f64>())
 }

@@ -2,13 +2,22 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::{NextAfterFork, worker};
+use super::{
+    NextAfterFork,
+    budget::{Budget, Share},
+    health::Health,
+    lanes::{Intake, Lanes},
+    worker,
+};
 use crate::{
     DropReason, ExportError, QueueConfig, Stats,
     destination::Destination,
@@ -25,14 +34,22 @@ const MAX_SPARE_BATCHES: usize = 8;
 pub(super) struct Shared {
     pub(super) destination: Destination,
     pub(super) queue: QueueConfig,
+    pub(super) budget: Budget,
+    pub(super) lanes: Lanes,
     /// Wakes the worker.
     pub(super) wake: Notify,
+    /// Wakes requests that wait for their turn.
+    pub(super) turns: Notify,
+    /// Wakes requests that wait for reasons of their own.
+    pub(super) hurried: Notify,
     /// When shutdown must be over; `None` while open. Interrupts sleeping deliveries.
     pub(super) shutdown: watch::Sender<Option<Instant>>,
     /// Replaces this state in the child of a fork.
     pub(super) next: NextAfterFork,
     #[cfg(feature = "self-metrics")]
     pub(super) durations: crate::metrics::Durations,
+    /// Spares those who end spans a look at the state.
+    has_worker: AtomicBool,
     state: Mutex<State>,
     /// Wakes flush and shutdown.
     changed: Condvar,
@@ -49,11 +66,12 @@ pub(super) enum Phase {
 }
 
 /// A batch of the queue, or one call of `send`: what of it is not settled yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unit {
     pub(super) spans: u64,
     pub(super) records: u64,
-    pub(super) bytes: usize,
+    /// Its part of the budget, given back when all of it is settled.
+    pub(super) share: Share,
     pub(super) in_flight: bool,
 }
 
@@ -85,25 +103,43 @@ pub(super) enum Step {
     End,
 }
 
+/// A flush under way: it answers for units below `target`, and for what was lost since the last one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flushing {
+    number: u64,
+    target: u64,
+    /// Losses that an earlier flush has told of.
+    told: Losses,
+    /// Spans and records that were not taken in, up to the flush.
+    refused: u64,
+    /// Lost since, of units that are none of its business.
+    later: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Losses {
+    refused: u64,
+    in_delivery: u64,
+}
+
 pub(super) struct State {
     pub(super) phase: Phase,
-    pub(super) has_worker: bool,
     pub(super) stats: Stats,
     pub(super) direct: VecDeque<Job>,
-    /// Units below this number are sent without waiting for company.
-    pub(super) flush_below: u64,
-    /// Set while the server refuses the credentials.
-    pub(super) credentials_error: Option<String>,
-    /// The destination asked to be left alone until then.
-    pub(super) throttled_until: Option<Instant>,
-    /// Oldest first; only the last one is still filled, and only while `is_open`.
+    pub(super) health: Health,
+    /// Jobs that wait for reasons of their own and leave their place to others.
+    pub(super) sidelined: usize,
+    has_worker: bool,
+    /// Full or old enough to be sent, oldest first.
     batches: VecDeque<(u64, EncodedBatch)>,
-    is_open: bool,
-    opened_at: Instant,
+    /// When the worker noticed that there are spans in the lanes.
+    opened_at: Option<Instant>,
     last_cut_at: Option<Instant>,
     units: BTreeMap<u64, Unit>,
     next_unit: u64,
-    pending_bytes: usize,
+    flushes: Vec<Flushing>,
+    next_flush: u64,
+    told: Losses,
     spare: Vec<EncodedBatch>,
 }
 
@@ -111,29 +147,34 @@ impl Shared {
     pub(super) fn new(destination: Destination, queue: QueueConfig) -> Self {
         let state = State {
             phase: Phase::Open,
-            has_worker: false,
             stats: Stats::default(),
             direct: VecDeque::new(),
-            flush_below: 0,
-            credentials_error: None,
-            throttled_until: None,
+            health: Health::default(),
+            sidelined: 0,
+            has_worker: false,
             batches: VecDeque::new(),
-            is_open: false,
-            opened_at: Instant::now(),
+            opened_at: None,
             last_cut_at: None,
             units: BTreeMap::new(),
             next_unit: 0,
-            pending_bytes: 0,
+            flushes: Vec::new(),
+            next_flush: 0,
+            told: Losses::default(),
             spare: Vec::new(),
         };
         Self {
             destination,
+            budget: Budget::new(queue.max_spans, queue.max_bytes),
             queue,
+            lanes: Lanes::new(),
             wake: Notify::new(),
+            turns: Notify::new(),
+            hurried: Notify::new(),
             shutdown: watch::Sender::new(None),
             next: NextAfterFork::new(),
             #[cfg(feature = "self-metrics")]
             durations: crate::metrics::Durations::default(),
+            has_worker: AtomicBool::new(false),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
@@ -154,40 +195,126 @@ impl Shared {
     }
 
     /// Starts the worker's thread with the first thing to send. False when the system gives no thread.
-    pub(super) fn ensure_worker(self: &Arc<Self>, state: &mut State) -> bool {
+    pub(super) fn ensure_worker(self: &Arc<Self>) -> bool {
+        if self.has_worker.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut state = self.lock();
         if !state.has_worker {
             match worker::spawn(Arc::clone(self)) {
-                Ok(()) => state.has_worker = true,
+                Ok(()) => self.note_worker(&mut state),
                 Err(error) => state.stats.last_error = Some(format!("cannot start the exporter's thread: {error}")),
             }
         }
         state.has_worker
     }
 
-    /// Closes the intake. The first caller sets the deadline.
-    pub(super) fn begin_shutdown(&self, state: &mut State, deadline: Instant) {
-        if state.phase != Phase::Open {
-            return;
+    /// The worker's thread exists.
+    pub(super) fn note_worker(&self, state: &mut State) {
+        state.has_worker = true;
+        self.has_worker.store(true, Ordering::Release);
+    }
+
+    /// Takes a span into the lane of this thread. False when it was dropped and counted.
+    pub(super) fn push(self: &Arc<Self>, envelope: &Arc<EncodedEnvelope>, span: &[u8]) -> bool {
+        let mut intake = self.lanes.of_this_thread();
+        if intake.is_closed {
+            intake.dropped.add(DropReason::Shutdown, 1);
+            return false;
         }
-        state.seal();
-        if state.has_worker {
-            state.phase = Phase::Closing;
-            self.shutdown.send_replace(Some(deadline));
+        let Some((share, used)) = self.budget.reserve(1, EncodedBatch::framed_len(span.len())) else {
+            intake.dropped.add(DropReason::QueueFull, 1);
+            return false;
+        };
+        if !self.ensure_worker() {
+            self.budget.release(share);
+            intake.dropped.add(DropReason::Internal, 1);
+            return false;
+        }
+        let is_first = intake.batch.is_empty();
+        intake.batch.push(envelope, span);
+        intake.share.add(share);
+        intake.high_water = intake.high_water.max(used);
+        let is_full = self.is_full(intake.batch.spans(), intake.batch.bytes());
+        if is_full {
+            self.lock().take_in(self, &mut intake);
+        }
+        let wake = is_full || (is_first && !self.lanes.has_spans.swap(true, Ordering::AcqRel));
+        drop(intake);
+        if wake {
             self.wake.notify_one();
-        } else {
-            state.phase = Phase::Down;
+        }
+        true
+    }
+
+    /// Whether a batch is worth a request.
+    fn is_full(&self, spans: usize, bytes: usize) -> bool {
+        spans >= self.queue.max_batch_spans || bytes >= self.destination.max_request_bytes() / 2
+    }
+
+    /// Moves what is in the lanes to the queue.
+    fn collect(&self) {
+        self.lanes.has_spans.store(false, Ordering::Release);
+        self.lock().opened_at = None;
+        for mut intake in self.lanes.each().filter(|intake| !intake.batch.is_empty()) {
+            self.lock().take_in(self, &mut intake);
         }
     }
 
-    /// Drops and counts everything that is not settled, and ends.
+    /// Moves what is in the lanes to the queue, lets everything go at once, and says what a flush waits for.
+    pub(super) fn begin_flush(&self) -> Option<Flushing> {
+        self.collect();
+        let refused: u64 = self.lanes.each().map(|intake| intake.dropped.total()).sum();
+        let mut state = self.lock();
+        if state.phase == Phase::Down {
+            return None;
+        }
+        let refused = refused + state.refused();
+        let flushing = Flushing { number: state.next_flush, target: state.next_unit, told: state.told, refused, later: 0 };
+        state.next_flush += 1;
+        state.flushes.push(flushing);
+        state.health.hurry();
+        drop(state);
+        self.wake.notify_one();
+        self.turns.notify_waiters();
+        self.hurried.notify_waiters();
+        Some(flushing)
+    }
+
+    /// Closes the intake. The first caller sets the deadline. Gives what is lost so far, and whether another one was first.
+    pub(super) fn begin_shutdown(&self, deadline: Instant) -> (u64, bool) {
+        self.close_lanes();
+        let mut state = self.lock();
+        let (lost, was_open) = (state.lost_in_delivery(), state.phase == Phase::Open);
+        if was_open && state.has_worker {
+            state.phase = Phase::Closing;
+            state.health.begin_shutdown();
+            self.shutdown.send_replace(Some(deadline));
+            self.wake.notify_one();
+        } else if was_open {
+            state.phase = Phase::Down;
+        }
+        (lost, !was_open)
+    }
+
+    /// Takes no more spans; those in the lanes go to the queue.
+    pub(super) fn close_lanes(&self) {
+        for mut intake in self.lanes.each() {
+            intake.is_closed = true;
+            if !intake.batch.is_empty() {
+                self.lock().take_in(self, &mut intake);
+            }
+        }
+    }
+
+    /// Drops and counts everything that is not settled, and ends. The lanes are closed.
     pub(super) fn give_up(&self, state: &mut State, reason: DropReason) {
         let open: Vec<(u64, Unit)> = state.units.iter().map(|(number, unit)| (*number, *unit)).collect();
         let message = state.stats.last_error.clone().unwrap_or_else(|| "not delivered in time".to_owned());
         for (number, unit) in open {
-            state.settle(number, unit.spans, unit.records, Outcome::Dropped { reason, message: message.clone() });
+            state.settle(&self.budget, number, unit.spans, unit.records, Outcome::Dropped { reason, message: message.clone() });
         }
         state.batches.clear();
-        state.is_open = false;
         state.direct.clear();
         state.phase = Phase::Down;
         self.notify_waiting();
@@ -199,15 +326,24 @@ impl Shared {
         let lost: Vec<(u64, Unit)> = state.units.iter().filter(|(_, unit)| unit.in_flight).map(|(number, unit)| (*number, *unit)).collect();
         for (number, unit) in lost {
             let outcome = Outcome::Dropped { reason: DropReason::Internal, message: "the exporter's worker panicked".to_owned() };
-            state.settle(number, unit.spans, unit.records, outcome);
+            state.settle(&self.budget, number, unit.spans, unit.records, outcome);
         }
         drop(state);
         self.notify_waiting();
     }
 
+    /// A place is free: somebody's turn has come. Which one's, while the destination fails, only they can tell.
+    pub(super) fn next_turn(&self) {
+        if self.lock().health.is_failing() {
+            self.turns.notify_waiters();
+        } else {
+            self.turns.notify_one();
+        }
+    }
+
     /// Settles a part of a unit.
     pub(super) fn settle(&self, unit: u64, spans: u64, records: u64, outcome: Outcome) {
-        self.lock().settle(unit, spans, records, outcome);
+        self.lock().settle(&self.budget, unit, spans, records, outcome);
         self.notify_waiting();
     }
 
@@ -220,7 +356,8 @@ impl Shared {
         let mut state = self.lock();
         let is_records = state.units.get(&unit).is_some_and(|unit| unit.spans == 0);
         let (spans, records) = if is_records { (0, count) } else { (count, 0) };
-        state.settle(unit, spans, records, Outcome::Dropped { reason: DropReason::TooLarge, message: message.clone() });
+        let outcome = Outcome::Dropped { reason: DropReason::TooLarge, message: message.clone() };
+        state.settle(&self.budget, unit, spans, records, outcome);
         drop(state);
         self.notify_waiting();
         tracing::warn!(count, %message, "dropped: too large");
@@ -238,122 +375,138 @@ impl Shared {
         }
     }
 
-    /// What the worker should do now; `can_send` says whether another batch may start.
-    pub(super) fn next_step(&self, can_send: bool) -> Step {
-        let mut state = self.lock();
-        if let Some(job) = state.direct.pop_front() {
-            // It waits for its turn in a task of its own, which watches its deadline.
-            return Step::Deliver(job);
-        }
-        if state.phase == Phase::Down || (state.phase == Phase::Closing && state.units.is_empty()) {
-            state.phase = Phase::Down;
-            drop(state);
-            self.notify_waiting();
-            return Step::End;
-        }
-        if !can_send {
-            return Step::Wait(None);
-        }
-        if state.phase == Phase::Open
-            && let Some((pause, _)) = self.destination.credentials_pause()
-        {
-            // What is queued stays queued: the next attempt would fail at once.
-            return Step::Wait(Some(Instant::now() + pause));
-        }
-        let Some((number, _)) = state.batches.front() else { return Step::Wait(None) };
-        let number = *number;
-        let is_open = state.is_open && state.batches.len() == 1;
-        if is_open && number >= state.flush_below {
+    /// What the worker should do now; `can_send` says whether another batch may start, given how many jobs are on the side line.
+    pub(super) fn next_step(&self, can_send: impl Fn(usize) -> bool) -> Step {
+        loop {
+            let mut state = self.lock();
+            if let Some(job) = state.direct.pop_front() {
+                // It waits for its turn in a task of its own, which watches its deadline.
+                return Step::Deliver(job);
+            }
+            if state.phase == Phase::Down || (state.phase == Phase::Closing && state.units.is_empty()) {
+                state.phase = Phase::Down;
+                drop(state);
+                self.notify_waiting();
+                return Step::End;
+            }
+            if !can_send(state.sidelined) {
+                return Step::Wait(None);
+            }
+            if state.phase == Phase::Open
+                && let Some((pause, _)) = self.destination.credentials_pause()
+            {
+                // What is queued stays queued: the next attempt would fail at once.
+                return Step::Wait(Some(Instant::now() + pause));
+            }
             let now = Instant::now();
+            if let Some((number, batch)) = state.batches.pop_front() {
+                state.take_off(number);
+                state.last_cut_at = Some(now);
+                return Step::Cut(number, batch);
+            }
+            if !self.lanes.has_spans.load(Ordering::Acquire) {
+                return Step::Wait(None);
+            }
             let is_after_pause = state.last_cut_at.is_none_or(|at| now - at > self.queue.schedule_delay);
             let delay = if is_after_pause { self.queue.schedule_delay.min(QUICK_DELAY) } else { self.queue.schedule_delay };
-            let due = state.opened_at + delay;
+            let due = *state.opened_at.get_or_insert(now) + delay;
             if now < due {
                 return Step::Wait(Some(due));
             }
+            drop(state);
+            self.collect();
         }
-        if is_open {
-            state.is_open = false;
+    }
+
+    /// The account: one consistent picture of the lanes and the state.
+    pub(super) fn stats(&self) -> Stats {
+        let lanes = self.lanes.all();
+        let mut stats = self.lock().stats.clone();
+        for intake in &lanes {
+            let waiting = intake.batch.spans() as u64;
+            stats.spans.ended += waiting + intake.dropped.total();
+            stats.spans.accepted += waiting;
+            stats.spans.queued += waiting;
+            intake.dropped.iter().for_each(|(reason, count)| stats.spans.dropped.add(reason, count));
+            stats.pending_bytes_high_water = stats.pending_bytes_high_water.max(intake.high_water);
         }
-        state.last_cut_at = Some(Instant::now());
-        match state.batches.pop_front() {
-            Some((number, batch)) => {
-                state.take_off(number);
-                Step::Cut(number, batch)
-            }
-            None => Step::Wait(None),
-        }
+        stats.pending_bytes = self.budget.used_bytes();
+        stats.pending_bytes_high_water = stats.pending_bytes_high_water.max(stats.pending_bytes);
+        stats
     }
 }
 
 impl State {
-    /// Adds a span to the open batch. True when the worker should look.
-    pub(super) fn push(&mut self, shared: &Shared, envelope: &Arc<EncodedEnvelope>, span: &[u8]) -> bool {
-        let mut wake = false;
-        if !self.is_open {
-            let batch = self.spare.pop().unwrap_or_default();
-            self.batches.push_back((self.next_unit, batch));
-            self.units.insert(self.next_unit, Unit { spans: 0, records: 0, bytes: 0, in_flight: false });
-            self.next_unit += 1;
-            self.is_open = true;
-            self.opened_at = Instant::now();
-            wake = true;
+    /// Takes the batch of a lane into the queue.
+    fn take_in(&mut self, shared: &Shared, intake: &mut Intake) {
+        let spans = intake.batch.spans();
+        let share = std::mem::take(&mut intake.share);
+        self.stats.spans.ended += spans as u64;
+        self.stats.spans.accepted += spans as u64;
+        self.stats.spans.queued += spans as u64;
+        if let Some((number, last)) = self.batches.back_mut()
+            && last.spans() + spans <= shared.queue.max_batch_spans
+            && !shared.is_full(0, last.bytes() + intake.batch.bytes())
+            && let Some(unit) = self.units.get_mut(number)
+        {
+            last.append(&intake.batch);
+            intake.batch.clear();
+            unit.spans += spans as u64;
+            unit.share.add(share);
+            return;
         }
-        let Some((number, batch)) = self.batches.back_mut() else { return wake };
-        let before = batch.bytes();
-        batch.push(envelope, span);
-        let added = batch.bytes() - before;
-        let is_full = batch.spans() >= shared.queue.max_batch_spans || batch.bytes() >= shared.destination.max_request_bytes() / 2;
-        if let Some(unit) = self.units.get_mut(number) {
-            unit.spans += 1;
-            unit.bytes += added;
-        }
-        self.pending_bytes += added;
-        self.stats.spans.accepted += 1;
-        self.stats.spans.queued += 1;
-        self.note_high_water();
-        if is_full {
-            self.is_open = false;
-            wake = true;
-        }
-        wake
+        let batch = std::mem::replace(&mut intake.batch, self.spare.pop().unwrap_or_default());
+        self.batches.push_back((self.next_unit, batch));
+        self.units.insert(self.next_unit, Unit { spans: spans as u64, share, ..Unit::default() });
+        self.next_unit += 1;
     }
 
-    /// Takes a call of `send` into the account.
-    pub(super) fn add_unit(&mut self, unit: Unit) -> u64 {
+    /// Takes a call of `send` into the account. `used_bytes`: of the budget, with it.
+    pub(super) fn add_unit(&mut self, unit: Unit, used_bytes: u64) -> u64 {
         let number = self.next_unit;
         self.next_unit += 1;
         self.units.insert(number, unit);
-        self.pending_bytes += unit.bytes;
         self.stats.spans.accepted += unit.spans;
         self.stats.spans.queued += unit.spans;
         self.stats.records.accepted += unit.records;
         self.stats.records.queued += unit.records;
-        self.note_high_water();
+        self.stats.pending_bytes_high_water = self.stats.pending_bytes_high_water.max(used_bytes);
         number
     }
 
-    /// Closes the open batch. Everything taken so far belongs to units below the number returned.
-    pub(super) fn seal(&mut self) -> u64 {
-        self.is_open = false;
-        self.next_unit
+    /// `None` while something the flush answers for is not settled; else what was lost of it, and since the last flush.
+    pub(super) fn flushed(&self, flushing: Flushing) -> Option<u64> {
+        let is_settled = self.units.first_key_value().is_none_or(|(first, _)| *first >= flushing.target);
+        is_settled.then(|| {
+            let (refused, in_delivery) = self.losses_of(flushing);
+            refused + in_delivery
+        })
     }
 
-    pub(super) fn is_full_for(&self, queue: &QueueConfig, count: u64, bytes: usize) -> bool {
-        let pending = self.stats.spans.pending() + self.stats.records.pending();
-        pending + count > queue.max_spans as u64 || self.pending_bytes.saturating_add(bytes) > queue.max_bytes
+    /// Ends a flush; `was_told`: somebody knows now what was lost.
+    pub(super) fn end_flush(&mut self, flushing: Flushing, was_told: bool) {
+        if was_told {
+            let (_, in_delivery) = self.losses_of(flushing);
+            self.told.refused = self.told.refused.max(flushing.refused);
+            self.told.in_delivery = self.told.in_delivery.max(flushing.told.in_delivery + in_delivery);
+        }
+        self.flushes.retain(|other| other.number != flushing.number);
     }
 
-    pub(super) fn has_pending(&self) -> bool {
-        !self.units.is_empty()
+    fn losses_of(&self, flushing: Flushing) -> (u64, u64) {
+        let later = self.flushes.iter().find(|other| other.number == flushing.number).map_or(0, |known| known.later);
+        let in_delivery = (self.lost_in_delivery() - flushing.told.in_delivery).saturating_sub(later);
+        (flushing.refused - flushing.told.refused.min(flushing.refused), in_delivery)
     }
 
-    pub(super) fn is_settled_below(&self, number: u64) -> bool {
-        self.units.first_key_value().is_none_or(|(first, _)| *first >= number)
+    pub(super) fn pending_below(&self, flushing: Flushing) -> u64 {
+        self.units.range(..flushing.target).map(|(_, unit)| unit.spans + unit.records).sum()
     }
 
-    pub(super) fn pending_below(&self, number: u64) -> u64 {
-        self.units.range(..number).map(|(_, unit)| unit.spans + unit.records).sum()
+    /// Of `send`: not taken in.
+    fn refused(&self) -> u64 {
+        let refused = |account: &Account| account.ended - account.accepted;
+        refused(&self.stats.spans) + refused(&self.stats.records)
     }
 
     /// Dropped or rejected after having been taken in.
@@ -364,10 +517,6 @@ impl State {
 
     pub(super) fn last_error(&self) -> String {
         self.stats.last_error.clone().unwrap_or_default()
-    }
-
-    pub(super) fn stats(&self) -> Stats {
-        Stats { pending_bytes: self.pending_bytes as u64, ..self.stats.clone() }
     }
 
     /// Moves a unit from queued to in flight.
@@ -383,7 +532,12 @@ impl State {
         }
     }
 
-    fn settle(&mut self, number: u64, spans: u64, records: u64, outcome: Outcome) {
+    pub(super) fn begin_attempt(&mut self, unit: u64, is_retry: bool) {
+        self.take_off(unit);
+        self.stats.retries += u64::from(is_retry);
+    }
+
+    fn settle(&mut self, budget: &Budget, number: u64, spans: u64, records: u64, outcome: Outcome) {
         let Some(unit) = self.units.get_mut(&number) else { return };
         let (spans, records) = (spans.min(unit.spans), records.min(unit.records));
         unit.spans -= spans;
@@ -396,9 +550,10 @@ impl State {
             }
         }
         if unit.spans == 0 && unit.records == 0 {
-            self.pending_bytes -= unit.bytes;
+            budget.release(unit.share);
             self.units.remove(&number);
         }
+        let lost_before = self.stats.spans.lost() + self.stats.records.lost();
         match outcome {
             Outcome::Acknowledged { rejected_spans, rejected_records, message, bytes } => {
                 let counts = [(&mut self.stats.spans, spans, rejected_spans), (&mut self.stats.records, records, rejected_records)];
@@ -412,7 +567,6 @@ impl State {
                 }
                 self.stats.requests += 1;
                 self.stats.bytes += bytes;
-                self.credentials_error = None;
             }
             Outcome::Dropped { reason, message } => {
                 self.stats.spans.dropped.add(reason, spans);
@@ -420,9 +574,9 @@ impl State {
                 self.stats.last_error = Some(message);
             }
         }
-    }
-
-    fn note_high_water(&mut self) {
-        self.stats.pending_bytes_high_water = self.stats.pending_bytes_high_water.max(self.pending_bytes as u64);
+        let lost = self.stats.spans.lost() + self.stats.records.lost() - lost_before;
+        for flushing in self.flushes.iter_mut().filter(|flushing| number >= flushing.target) {
+            flushing.later += lost;
+        }
     }
 }

@@ -28,8 +28,8 @@ fn batch_of_one() -> EncodedBatch {
 fn c_50_a_send_overtaken_by_a_shutdown_has_an_outcome() {
     let pipeline = nobody_listens();
     let overtaking = pipeline.clone();
-    let unit = Unit { spans: 1, records: 0, bytes: 1, in_flight: false };
-    let send = pipeline.send_requests(unit, move || {
+    let unit = Unit { spans: 1, ..Unit::default() };
+    let send = pipeline.send_requests(unit, 1, move || {
         overtaking.shutdown(Duration::ZERO);
         // The worker holds the state until it has ended.
         let deadline = Instant::now() + PATIENCE;
@@ -51,7 +51,7 @@ fn c_53_a_worker_that_dies_settles_what_it_held() {
     let pipeline = nobody_listens();
     let shared = Arc::clone(pipeline.shared());
     // As if the thread had started, and ended by a panic before it took anything.
-    shared.lock().has_worker = true;
+    shared.note_worker(&mut shared.lock());
     let send = pipeline.send(batch_of_one());
     drop(super::worker::LastOneOut(&shared));
     let mut send = std::pin::pin!(send);
@@ -64,7 +64,7 @@ fn c_53_a_worker_that_dies_settles_what_it_held() {
 #[test]
 fn c_35_back_off_doubles_up_to_a_limit_and_has_jitter() {
     for (failures, middle) in [(0, 200), (1, 400), (5, 6400), (6, 10_000), (40, 10_000), (u32::MAX, 10_000)] {
-        let delays: Vec<Duration> = (0..100).map(|_| back_off(failures)).collect();
+        let delays: Vec<Duration> = (0..100).map(|_| back_off(failures, Duration::from_secs(10))).collect();
         let (low, high) = (Duration::from_millis(middle / 2), Duration::from_millis(middle * 3 / 2));
         assert!(delays.iter().all(|delay| (low..=high).contains(delay)), "{failures}: {delays:?}");
         assert!(delays.iter().any(|delay| *delay != delays[0]), "{failures}: no jitter");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use opentelemetry::Context;
-use tokio::{sync::Semaphore, task::JoinSet, time::sleep_until};
+use tokio::{task::JoinSet, time::sleep_until};
 
 use super::{
     delivery::deliver,
@@ -19,6 +19,8 @@ use crate::{DropReason, OutagePolicy};
 const THREAD_NAME: &str = "scouter-exporter";
 /// At most one message about dropped spans in this time.
 const WARN_INTERVAL: Duration = Duration::from_secs(30);
+/// Requests that may wait for reasons of their own while others are sent in their place.
+const MAX_SIDELINED: usize = 64;
 /// Time the worker leaves between the deadline of a shutdown and giving up, so that answers in the last moment count.
 const LAST_MOMENT: Duration = Duration::from_millis(5);
 
@@ -35,6 +37,7 @@ pub(super) struct LastOneOut<'a>(pub(super) &'a Shared);
 
 impl Drop for LastOneOut<'_> {
     fn drop(&mut self) {
+        self.0.close_lanes();
         self.0.give_up(&mut self.0.lock(), DropReason::Internal);
     }
 }
@@ -67,16 +70,17 @@ fn run(shared: &Arc<Shared>) {
 }
 
 async fn work(shared: &Arc<Shared>) {
-    let permits = Arc::new(Semaphore::new(shared.queue.max_in_flight));
+    // One more than may be in flight: while the destination fails, another request than the one that failed last tries next.
+    let max_in_flight = shared.queue.max_in_flight;
     let mut deliveries = JoinSet::new();
     let mut shutdown = shared.shutdown.subscribe();
     let mut warnings = Warnings::default();
     loop {
         while deliveries.try_join_next().is_some() {}
         warnings.look(shared);
-        let until = match shared.next_step(permits.available_permits() > 0 && deliveries.len() < shared.queue.max_in_flight) {
+        let until = match shared.next_step(|sidelined| deliveries.len() <= max_in_flight + sidelined.min(MAX_SIDELINED)) {
             Step::Deliver(job) => {
-                deliveries.spawn(deliver(Arc::clone(shared), Arc::clone(&permits), job));
+                deliveries.spawn(deliver(Arc::clone(shared), job));
                 continue;
             }
             Step::Cut(unit, batch) => {
@@ -90,7 +94,7 @@ async fn work(shared: &Arc<Shared>) {
                 };
                 for request in requests {
                     let job = Job { unit, request, deadline, reply: None };
-                    deliveries.spawn(deliver(Arc::clone(shared), Arc::clone(&permits), job));
+                    deliveries.spawn(deliver(Arc::clone(shared), job));
                 }
                 continue;
             }
@@ -133,7 +137,7 @@ impl Warnings {
     }
 
     fn last(&mut self, shared: &Shared) {
-        let stats = shared.lock().stats();
+        let stats = shared.stats();
         let lost = stats.spans.lost() + stats.records.lost();
         if lost > self.told {
             let count = |reason| stats.spans.dropped.get(reason) + stats.records.dropped.get(reason);

@@ -143,6 +143,63 @@ fn c_52_flush_keeps_its_time_and_leaves_the_rest_queued() {
 }
 
 #[test]
+fn c_52_a_flush_tells_once_of_spans_that_a_full_queue_did_not_take() {
+    let server = Server::start();
+    let queue = QueueConfig { max_spans: 10, max_batch_spans: 10, schedule_delay: Duration::from_secs(3600), ..QueueConfig::default() };
+    let pipeline = Pipeline::new(server.config(), queue).unwrap();
+    server.state().default_reply = Some(Reply::Never);
+    let taken = (0..15).filter(|number| pipeline.try_push(&envelope(), &span(*number, 10))).count();
+    assert_eq!(taken, 10);
+    let error = pipeline.flush(Duration::from_millis(100)).unwrap_err();
+    assert!(matches!(error, FlushError::Timeout { pending: 10, .. }), "{error}");
+    pipeline.shutdown(Duration::ZERO);
+
+    let pipeline = Pipeline::new(server.config(), QueueConfig { max_spans: 10, max_batch_spans: 10, ..QueueConfig::default() }).unwrap();
+    server.state().default_reply = Some(Reply::Fail(Code::Unavailable, "busy"));
+    assert_eq!((0..15).filter(|number| pipeline.try_push(&envelope(), &span(*number, 10))).count(), 10);
+    assert_eq!(pipeline.stats().spans.dropped.get(DropReason::QueueFull), 5);
+    server.state().default_reply = None;
+    let error = pipeline.flush(PATIENCE).unwrap_err();
+    assert!(matches!(error, FlushError::Lost { lost: 5, .. }), "{error}");
+    pipeline.flush(PATIENCE).unwrap();
+}
+
+#[test]
+fn c_52_a_flush_does_not_answer_for_what_ended_after_it() {
+    let server = Server::start();
+    let queue = QueueConfig { max_batch_spans: 1, max_in_flight: 2, ..QueueConfig::default() };
+    let pipeline = Pipeline::new(server.config(), queue).unwrap();
+    block_on(pipeline.send(batch(0..1))).unwrap();
+    // The first request is answered late, the second one is refused meanwhile.
+    server.script([Reply::Slow(Duration::from_millis(600)), Reply::Fail(Code::InvalidArgument, "no")]);
+    assert!(pipeline.try_push(&envelope(), &span(1, 10)));
+    wait_until("the first one is under way", || server.inserts().len() == 2);
+    let flush = std::thread::spawn({
+        let pipeline = pipeline.clone();
+        move || pipeline.flush(PATIENCE)
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(pipeline.try_push(&envelope(), &span(2, 10)));
+    wait_until("the second one is lost", || pipeline.stats().spans.lost() == 1);
+    flush.join().unwrap().unwrap();
+    let error = pipeline.flush(PATIENCE).unwrap_err();
+    assert!(matches!(error, FlushError::Lost { lost: 1, .. }), "{error}");
+}
+
+#[test]
+fn c_52_a_flush_tries_at_once_what_waits_for_a_pause_to_end() {
+    let mut server = Server::start();
+    let pipeline = pipeline(&server);
+    server.stop();
+    assert!(pipeline.try_push(&envelope(), &span(1, 10)));
+    pipeline.flush(Duration::from_secs(2)).unwrap_err();
+    wait_until("pauses have grown", || pipeline.stats().retries > 3);
+    server.restart();
+    pipeline.flush(PATIENCE).unwrap();
+    assert_eq!(pipeline.stats().spans.exported, 1);
+}
+
+#[test]
 fn c_52_flush_export_and_shutdown_may_meet() {
     let server = Server::start();
     let pipeline = pipeline(&server);

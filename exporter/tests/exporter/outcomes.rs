@@ -1,6 +1,9 @@
 //! What follows from an answer: done, retried, dropped, rejected.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use scouter_exporter::{DropReason, ExportError, GrpcConfig, OutagePolicy, Pipeline, QueueConfig};
 use tonic::Code;
@@ -260,4 +263,58 @@ fn a_full_queue_drops_and_counts_by_spans_and_by_bytes() {
         assert_eq!(report.undelivered, taken);
         assert_balanced(&report.stats);
     }
+}
+
+#[test]
+fn a_request_that_only_fails_itself_holds_nobody_up_and_is_given_up_in_the_end() {
+    let server = Server::start();
+    server.state().poison = Some(("span 3", Code::Unavailable));
+    let queue = QueueConfig { max_batch_spans: 1, max_in_flight: 1, ..QueueConfig::default() };
+    let pipeline = Pipeline::new(server.config(), queue).unwrap();
+    let envelope = envelope();
+    let pushed = Cell::new(0);
+    // It is tried between the others; each flush lets it try at once.
+    wait_until("the poisoned request is given up", || {
+        assert!(pipeline.try_push(&envelope, &span(pushed.get(), 10)));
+        pushed.set(pushed.get() + 1);
+        let _timeout = pipeline.flush(Duration::from_millis(20));
+        pipeline.stats().spans.dropped.get(DropReason::Refused) == 1
+    });
+    pipeline.flush(PATIENCE).unwrap();
+    let stats = pipeline.stats();
+    assert_eq!((stats.spans.exported, stats.spans.dropped.total()), (pushed.get() - 1, 1));
+    let error = server.inserts().iter().filter(|insert| insert.spans()[0].name == "span 3").count();
+    assert!((30..=60).contains(&error), "{error} attempts");
+    assert_balanced(&stats);
+}
+
+#[test]
+fn while_the_server_is_away_one_attempt_at_a_time_asks_for_it() {
+    let server = Server::start();
+    let queue = QueueConfig { max_batch_spans: 1, ..QueueConfig::default() };
+    let pipeline = Pipeline::new(server.config(), queue).unwrap();
+    block_on(pipeline.send(batch(0..1))).unwrap();
+    server.state().default_reply = Some(Reply::Fail(Code::Unavailable, "away"));
+    let envelope = envelope();
+    (0..500).for_each(|number| assert!(pipeline.try_push(&envelope, &span(number, 10))));
+    wait_until("it is known to be away", || server.inserts().len() >= 5);
+    let (before, start) = (server.inserts().len(), Instant::now());
+    std::thread::sleep(Duration::from_secs(1));
+    let attempts = server.inserts().len() - before;
+    // Pauses begin at 0.1 s and double: in a second there is no room for many.
+    assert!(attempts <= 6, "{attempts} attempts in {:?}", start.elapsed());
+    server.state().default_reply = None;
+    wait_until("all arrive", || pipeline.stats().spans.exported == 501);
+    assert_balanced(&pipeline.stats());
+}
+
+#[test]
+fn c_36_a_flush_does_not_cut_short_what_the_server_asked_for() {
+    let server = Server::start();
+    let pipeline = pipeline(&server);
+    server.script([throttle(Code::Unavailable, 1, 0)]);
+    let start = Instant::now();
+    assert!(pipeline.try_push(&envelope(), &span(1, 10)));
+    pipeline.flush(PATIENCE).unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
 }

@@ -54,6 +54,8 @@ pub(crate) enum Reply {
     /// OK with a message of that many bytes.
     Huge(usize),
     Never,
+    /// OK, after that time.
+    Slow(Duration),
 }
 
 /// What arrived in one InsertMessage.
@@ -81,6 +83,10 @@ pub(crate) struct State {
     pub(crate) replies: VecDeque<Reply>,
     /// The answer when `replies` is empty.
     pub(crate) default_reply: Option<Reply>,
+    /// Larger requests are answered with this code.
+    pub(crate) max_body: Option<(usize, Code)>,
+    /// Requests with a span of this name are answered with this code.
+    pub(crate) poison: Option<(&'static str, Code)>,
     pub(crate) login_replies: VecDeque<Option<Status>>,
     pub(crate) refresh_fails: bool,
     /// Renewals are never answered.
@@ -241,9 +247,19 @@ impl Doors {
             if !is_authorized {
                 return Err(Status::unauthenticated("the token is not valid"));
             }
+            if let Some((max, code)) = state.max_body
+                && insert.body.len() > max
+            {
+                return Err(Status::new(code, "message length too large"));
+            }
+            if let Some((name, code)) = state.poison
+                && insert.spans().iter().any(|span| span.name == name)
+            {
+                return Err(Status::new(code, "poisoned"));
+            }
             let reply = state.replies.pop_front().or_else(|| state.default_reply.clone()).unwrap_or(Reply::Ok);
             match reply {
-                Reply::Ok => state.acknowledged.push((insert, 0)),
+                Reply::Ok | Reply::Slow(_) => state.acknowledged.push((insert, 0)),
                 Reply::Reject { spans, .. } => state.acknowledged.push((insert, spans)),
                 _ => {}
             }
@@ -274,6 +290,10 @@ impl Doors {
             }
             Reply::Huge(bytes) => Ok(Response::new(InsertMessageResponse { message: "x".repeat(bytes), ..ok })),
             Reply::Never => std::future::pending().await,
+            Reply::Slow(delay) => {
+                tokio::time::sleep(delay).await;
+                Ok(Response::new(ok))
+            }
         }
     }
 }

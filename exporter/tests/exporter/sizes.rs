@@ -1,11 +1,16 @@
 //! C-10 and C-28: requests keep to the limit by being split; only what fits no request is dropped.
 
-use scouter_exporter::{DropReason, ExportError, GrpcConfig, Pipeline, QueueConfig, encode::EncodedBatch};
+use scouter_exporter::{
+    DropReason, ExportError, GrpcConfig, Pipeline, QueueConfig,
+    encode::EncodedBatch,
+    message::{MonitoringRecord, TagRecord, monitoring_record::Record},
+};
 
 use super::{
-    server::{PATIENCE, Server},
-    spans::{assert_balanced, block_on, envelope, span},
+    server::{Insert, PATIENCE, Server},
+    spans::{assert_balanced, block_on, envelope, pipeline, span},
 };
+use tonic::Code;
 
 fn small_requests(server: &Server) -> Pipeline {
     Pipeline::new(GrpcConfig { max_request_bytes: 4096, ..server.config() }, QueueConfig::default()).unwrap()
@@ -78,4 +83,83 @@ fn every_request_has_a_batch_id_of_its_own() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), count);
+}
+
+fn acknowledged_names(server: &Server) -> Vec<String> {
+    let acknowledged = server.state().acknowledged.clone();
+    acknowledged.iter().flat_map(|(insert, _)| insert.spans()).map(|span| span.name).collect()
+}
+
+#[test]
+fn c_28_a_batch_that_the_server_finds_too_large_is_halved_until_it_fits() {
+    for code in [Code::ResourceExhausted, Code::OutOfRange] {
+        let server = Server::start();
+        server.state().max_body = Some((40_000, code));
+        let pipeline = pipeline(&server);
+        let envelope = envelope();
+        let mut batch = EncodedBatch::default();
+        (0..64).for_each(|number| batch.push(&envelope, &span(number, 5000)));
+        block_on(pipeline.send(batch)).unwrap();
+        let names: Vec<String> = (0..64).map(|number| format!("span {number}")).collect();
+        assert_eq!(acknowledged_names(&server), names, "{code:?}: each once, in order");
+        let mut ids: Vec<Vec<u8>> = server.inserts().iter().map(|insert| insert.request().batch_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let attempts_of_one = if code == Code::OutOfRange { 2 } else { 1 };
+        let refused = server.inserts().iter().filter(|insert| insert.body.len() > 40_000).count();
+        assert_eq!(refused, 15 * attempts_of_one, "{code:?}: the whole, 2 halves, 4 quarters, 8 eighths");
+        assert_eq!(ids.len(), 15 + 16, "{code:?}: every cut has a batch_id of its own");
+        assert_balanced(&pipeline.stats());
+    }
+}
+
+#[test]
+fn c_28_a_span_alone_that_the_server_finds_too_large_is_dropped_and_named_and_its_neighbours_arrive() {
+    for code in [Code::ResourceExhausted, Code::OutOfRange] {
+        let server = Server::start();
+        server.state().max_body = Some((40_000, code));
+        let pipeline = pipeline(&server);
+        for number in 0..20 {
+            assert!(pipeline.try_push(&envelope(), &span(number, if number == 7 { 50_000 } else { 10 })));
+        }
+        let error = pipeline.flush(PATIENCE).unwrap_err();
+        assert!(error.to_string().contains("`span 7` alone is too large for the server"), "{code:?}: {error}");
+        let mut names = acknowledged_names(&server);
+        names.sort();
+        let mut others: Vec<String> = (0..20).filter(|number| *number != 7).map(|number| format!("span {number}")).collect();
+        others.sort();
+        assert_eq!(names, others, "{code:?}");
+        let stats = pipeline.stats();
+        assert_eq!((stats.spans.exported, stats.spans.dropped.get(DropReason::TooLarge)), (19, 1), "{code:?}");
+        assert_balanced(&stats);
+    }
+}
+
+#[test]
+fn c_28_records_that_the_server_finds_too_large_are_halved_as_well() {
+    let server = Server::start();
+    server.state().max_body = Some((40_000, Code::ResourceExhausted));
+    let pipeline = pipeline(&server);
+    let record = |number: usize| {
+        let tag = TagRecord { key: format!("tag {number}"), value: "x".repeat(5000), ..TagRecord::default() };
+        MonitoringRecord { record: Some(Record::Tag(tag)) }
+    };
+    block_on(pipeline.send_records((0..33).map(record).collect())).unwrap();
+    let acknowledged = server.state().acknowledged.clone();
+    let records: Vec<MonitoringRecord> = acknowledged.iter().flat_map(|(insert, _)| insert.request().records).collect();
+    assert_eq!(records, (0..33).map(record).collect::<Vec<_>>());
+    assert_eq!(pipeline.stats().records.exported, 33);
+}
+
+#[test]
+fn a_small_request_that_a_server_has_no_quota_for_is_dropped_whole() {
+    let server = Server::start();
+    server.state().max_body = Some((0, Code::ResourceExhausted));
+    let pipeline = pipeline(&server);
+    let envelope = envelope();
+    let mut batch = EncodedBatch::default();
+    (0..50).for_each(|number| batch.push(&envelope, &span(number, 10)));
+    let error = block_on(pipeline.send(batch)).unwrap_err();
+    assert!(matches!(error, ExportError::Dropped { count: 50, reason: DropReason::Refused, .. }), "{error}");
+    assert_eq!(server.inserts().len(), 1, "{:?}", server.inserts().iter().map(Insert::spans).map(|spans| spans.len()).collect::<Vec<_>>());
 }
