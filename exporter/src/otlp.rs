@@ -17,7 +17,7 @@ use std::{
 };
 
 use scouter_tonic::{
-    client::{Compression, DEFAULT_TIMEOUT, TraceExportAnswer},
+    client::{Compression, DEFAULT_TIMEOUT, TraceExportAnswer, quiet::aloud},
     limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
 };
 
@@ -229,7 +229,7 @@ impl Warnings {
         if *told != answer.message {
             told.clone_from(&answer.message);
             drop(told);
-            tracing::warn!(message = %answer.message, "the server took the spans and warns");
+            aloud(|| tracing::warn!(message = %answer.message, "the server took the spans and warns"));
         }
     }
 }

@@ -44,6 +44,7 @@ pub struct GrpcSpanProcessor {
     pipeline: Pipeline,
     /// Further destinations of the same bytes.
     also: Vec<Pipeline>,
+    takes_unsampled: bool,
     /// Changes with the resource, so that envelopes remembered by threads are not used with another one.
     generation: u64,
     resource: Arc<EncodedResource>,
@@ -90,10 +91,19 @@ impl GrpcSpanProcessor {
         Self {
             pipeline: first,
             also: also.into_iter().collect(),
+            takes_unsampled: false,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             resource: EncodedResource::new([], None),
             scopes: RwLock::new(Vec::new()),
         }
+    }
+
+    /// Also takes spans that are recorded and not sampled. OpenTelemetry keeps those from exporters, and so does this processor
+    /// otherwise; they are in no account then.
+    #[must_use]
+    pub fn with_unsampled_spans(mut self) -> Self {
+        self.takes_unsampled = true;
+        self
     }
 
     /// All pipelines, the first one first.
@@ -152,6 +162,9 @@ impl SpanProcessor for GrpcSpanProcessor {
     fn on_start(&self, _span: &mut Span, _cx: &Context) {}
 
     fn on_end(&self, span: SpanData) {
+        if !self.takes_unsampled && !span.span_context.is_sampled() {
+            return;
+        }
         let done = SCRATCH.try_with(|scratch| match scratch.try_borrow_mut() {
             Ok(mut scratch) => {
                 self.encode_and_push(&mut scratch, &span);

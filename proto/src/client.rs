@@ -12,6 +12,7 @@ mod config;
 mod error;
 mod health;
 mod otlp;
+pub mod quiet;
 mod retry_info;
 mod session;
 mod tls;
@@ -41,6 +42,7 @@ use tonic_prost::ProstCodec;
 use self::{
     channel::{Answer, GuardedChannel},
     health::{HealthCheckRequest, HealthCheckResponse},
+    quiet::aloud,
     session::{Session, Token, Use},
 };
 use crate::{
@@ -232,7 +234,7 @@ impl GrpcClient {
                 match self.refresh(&token, share).await {
                     Ok(token) => Ok(Some(token)),
                     Err(error) => {
-                        tracing::debug!(%error, "token not renewed early");
+                        aloud(|| tracing::debug!(%error, "token not renewed early"));
                         self.inner.session.postpone_renewal();
                         Ok(Some(token))
                     }
@@ -251,7 +253,9 @@ impl GrpcClient {
         if let Some(provider) = &self.inner.provider {
             return self.ask(provider, refused, deadline).await.inspect_err(|error| {
                 if error.kind() == CallErrorKind::Credentials && self.inner.session.refuse(error.clone()) {
-                    tracing::error!(message = error.message(), "the token provider gives no token; nothing is sent until it does");
+                    aloud(|| {
+                        tracing::error!(message = error.message(), "the token provider gives no token; nothing is sent until it does")
+                    });
                 }
             });
         }
@@ -259,7 +263,7 @@ impl GrpcClient {
             match self.refresh(refused, deadline).await {
                 Ok(token) => return Ok(token),
                 Err(error) if matches!(error.kind(), CallErrorKind::Retryable | CallErrorKind::DeadlineExceeded) => return Err(error),
-                Err(error) => tracing::debug!(%error, "token not renewed, logging in"),
+                Err(error) => aloud(|| tracing::debug!(%error, "token not renewed, logging in")),
             }
         }
         self.log_in(deadline).await
@@ -284,12 +288,14 @@ impl GrpcClient {
             Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::InvalidArgument if !error.is_retryable() => {
                 let error = error.with_kind(CallErrorKind::Credentials);
                 if self.inner.session.refuse(error.clone()) {
-                    tracing::error!(
-                        server = %config.server_uri,
-                        username = %config.username,
-                        message = error.message(),
-                        "the server refuses user and password; nothing is sent until it accepts them"
-                    );
+                    aloud(|| {
+                        tracing::error!(
+                            server = %config.server_uri,
+                            username = %config.username,
+                            message = error.message(),
+                            "the server refuses user and password; nothing is sent until it accepts them"
+                        );
+                    });
                 }
                 error
             }

@@ -23,7 +23,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use scouter_tonic::client::{CallError, CallErrorKind, TlsFiles, TraceExportAnswer, user_agent};
+use scouter_tonic::client::{CallError, CallErrorKind, TlsFiles, TraceExportAnswer, quiet::aloud, user_agent};
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
@@ -130,7 +130,7 @@ impl HttpClient {
         match Limited::new(body, self.max_response_bytes).collect().await {
             // The status says that the spans were taken. A body that is no protobuf, as some gateways make it, does not unsay it.
             Ok(body) => Ok(TraceExportAnswer::decode(&body.to_bytes()).unwrap_or_else(|error| {
-                tracing::debug!(%error, "the answer is not the message expected");
+                aloud(|| tracing::debug!(%error, "the answer is not the message expected"));
                 TraceExportAnswer::default()
             })),
             Err(error) if error.is::<LengthLimitError>() => {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use scouter_tonic::client::{CallError, CallErrorKind};
+use scouter_tonic::client::{CallError, CallErrorKind, quiet::aloud};
 use tokio::{
     sync::{futures::Notified, watch},
     time::sleep_until,
@@ -156,7 +156,7 @@ impl Delivery {
                 }
                 Err(error) => error,
             };
-            tracing::debug!(%error, attempt = attempts, "attempt failed");
+            aloud(|| tracing::debug!(%error, attempt = attempts, "attempt failed"));
             let fault = self.note(place.attempt, failed, &error);
             failed = Some(place.attempt);
             drop(place);
@@ -259,7 +259,9 @@ impl Delivery {
         };
         let (rejected_spans, rejected_records) = (answer.rejected_spans, answer.rejected_records);
         if rejected_spans + rejected_records > 0 {
-            tracing::warn!(rejected_spans, rejected_records, message = %answer.message, "the server rejected a part of a request");
+            aloud(|| {
+                tracing::warn!(rejected_spans, rejected_records, message = %answer.message, "the server rejected a part of a request");
+            });
         }
         Ok(Outcome::Acknowledged { rejected_spans, rejected_records, message: answer.message, bytes })
     }
@@ -305,12 +307,12 @@ impl Delivery {
     /// For an answer that says that the request is too large, and that nothing of it was stored.
     fn make_smaller(&self, request: &EncodedRequest, error: &CallError) -> End {
         if let Some(halves) = request.halve(self.shared.destination.format()) {
-            tracing::debug!(bytes = request.body.len(), %error, "the server finds a request too large; it gets the halves");
+            aloud(|| tracing::debug!(bytes = request.body.len(), %error, "the server finds a request too large; it gets the halves"));
             return End::Halved(halves);
         }
         let name = first_name(request, self.shared.destination.format()).unwrap_or_else(|| "?".to_owned());
         let message = format!("`{name}` alone is too large for the server, at {} bytes: {error}", request.body.len());
-        tracing::warn!(%message, "dropped: too large");
+        aloud(|| tracing::warn!(%message, "dropped: too large"));
         End::Settled(dropped(DropReason::TooLarge, message))
     }
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use scouter_tonic::client::quiet::aloud;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
@@ -360,7 +361,7 @@ impl Shared {
         state.settle(&self.budget, unit, spans, records, outcome);
         drop(state);
         self.notify_waiting();
-        tracing::warn!(count, %message, "dropped: too large");
+        aloud(|| tracing::warn!(count, %message, "dropped: too large"));
         Err(ExportError::Dropped { count, reason: DropReason::TooLarge, message })
     }
 

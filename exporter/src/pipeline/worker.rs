@@ -8,6 +8,7 @@ use std::{
 };
 
 use opentelemetry::Context;
+use scouter_tonic::client::quiet::{aloud, silence_this_thread};
 use tokio::{task::JoinSet, time::sleep_until};
 
 use super::{
@@ -45,12 +46,16 @@ impl Drop for LastOneOut<'_> {
 fn run(shared: &Arc<Shared>) {
     let _last_one_out = LastOneOut(shared);
     // Spans of our own calls must not become spans to send.
+    silence_this_thread();
     let _suppressed = Context::enter_telemetry_suppressed_scope();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(2)
         .thread_name(THREAD_NAME)
-        .on_thread_start(|| std::mem::forget(Context::enter_telemetry_suppressed_scope()))
+        .on_thread_start(|| {
+            silence_this_thread();
+            std::mem::forget(Context::enter_telemetry_suppressed_scope());
+        })
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -62,7 +67,7 @@ fn run(shared: &Arc<Shared>) {
     // A panic of a delivery stays in its task. One of the loop itself costs a restart; what was in flight is dropped and counted.
     while catch_unwind(AssertUnwindSafe(|| runtime.block_on(work(shared)))).is_err() {
         shared.abandon_in_flight();
-        tracing::error!("the exporter's worker panicked and starts again");
+        aloud(|| tracing::error!("the exporter's worker panicked and starts again"));
         std::thread::sleep(RESTART_PAUSE);
     }
     // Name look-ups may hang in threads of their own; nobody waits for those.
@@ -141,18 +146,20 @@ impl Warnings {
         let lost = stats.spans.lost() + stats.records.lost();
         if lost > self.told {
             let count = |reason| stats.spans.dropped.get(reason) + stats.records.dropped.get(reason);
-            tracing::warn!(
-                queue_full = count(DropReason::QueueFull),
-                too_large = count(DropReason::TooLarge),
-                export_timeout = count(DropReason::ExportTimeout),
-                refused = count(DropReason::Refused),
-                unauthenticated = count(DropReason::Unauthenticated),
-                shutdown = count(DropReason::Shutdown),
-                internal = count(DropReason::Internal),
-                rejected = stats.spans.rejected + stats.records.rejected,
-                last_error = stats.last_error.as_deref().unwrap_or_default(),
-                "spans or records did not reach the server; totals since the start"
-            );
+            aloud(|| {
+                tracing::warn!(
+                    queue_full = count(DropReason::QueueFull),
+                    too_large = count(DropReason::TooLarge),
+                    export_timeout = count(DropReason::ExportTimeout),
+                    refused = count(DropReason::Refused),
+                    unauthenticated = count(DropReason::Unauthenticated),
+                    shutdown = count(DropReason::Shutdown),
+                    internal = count(DropReason::Internal),
+                    rejected = stats.spans.rejected + stats.records.rejected,
+                    last_error = stats.last_error.as_deref().unwrap_or_default(),
+                    "spans or records did not reach the server; totals since the start"
+                );
+            });
             self.told = lost;
             self.told_at = Some(Instant::now());
         }

@@ -215,3 +215,23 @@ async fn the_client_validates_its_token_and_reports_a_server_without_health_serv
     assert_eq!(server.logins_and_renewals(), (1, 0));
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }
+
+#[test]
+fn a_09_the_servers_expires_in_counts_and_neither_the_clock_nor_the_claims_of_the_token() {
+    // By this machine's clock the token was over long ago: its server's clock is wrong, or this one is.
+    let server = Server::start();
+    server.state().expires_in_seconds = 3600;
+    server.state().claims = Some("eyJleHAiOjF9"); // {"exp":1}
+    let pipeline_of_old = pipeline(&server);
+    (0..5).for_each(|number| block_on(pipeline_of_old.send(batch(number..number + 1))).unwrap());
+    assert_eq!(server.logins_and_renewals(), (1, 0));
+
+    let server = Server::start();
+    server.state().expires_in_seconds = 2;
+    server.state().claims = Some("eyJleHAiOjMyNTAzNjgwMDAwfQ"); // {"exp":32503680000}
+    let pipeline_of_young = pipeline(&server);
+    wait_until("the token is renewed although its claims give it a thousand years", || {
+        block_on(pipeline_of_young.send(batch(0..1))).unwrap();
+        server.state().refreshes > 0
+    });
+}

@@ -100,6 +100,8 @@ pub(crate) struct State {
     pub(crate) acknowledged: Vec<(Insert, i64)>,
     pub(crate) logins: usize,
     pub(crate) refreshes: usize,
+    /// Claims of new tokens, encoded as in a JWT; tokens are no JWTs without.
+    pub(crate) claims: Option<&'static str>,
     tokens: usize,
 }
 
@@ -234,7 +236,10 @@ impl Doors {
 
     fn new_token(state: &mut State) -> String {
         state.tokens += 1;
-        let token = format!("token-{}", state.tokens);
+        let token = match state.claims {
+            Some(claims) => format!("eyJhbGciOiJub25lIn0.{claims}.{}", state.tokens),
+            None => format!("token-{}", state.tokens),
+        };
         state.valid_token = Some(token.clone());
         token
     }

@@ -10,12 +10,12 @@ use scouter_exporter::{
     Compression, GrpcSpanExporter, GrpcSpanProcessor, Pipeline, QueueConfig, Stats,
     encode::{EncodedBatch, EncodedEnvelope, EncodedResource, ScopeRef, SpanHead, SpanWriter, StatusRef, ValueRef},
     opentelemetry::{
-        InstrumentationScope, KeyValue,
-        trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState, Tracer, TracerProvider},
+        Context, InstrumentationScope, KeyValue,
+        trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState, Tracer, TracerProvider},
     },
     opentelemetry_sdk::{
         Resource,
-        trace::{SdkTracerProvider, SpanData, SpanEvents, SpanExporter, SpanLinks},
+        trace::{SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, SpanData, SpanEvents, SpanExporter, SpanLinks},
     },
 };
 
@@ -244,4 +244,38 @@ fn assert_all_arrived(server: &Server, stats: &Stats, count: usize) {
     assert_eq!(ids.len(), count, "a span was sent twice");
     assert_eq!(stats.spans.exported, count as u64, "{stats:?}");
     assert_balanced(stats);
+}
+
+/// Records every span and samples none.
+#[derive(Clone, Debug)]
+struct RecordOnly;
+
+impl ShouldSample for RecordOnly {
+    fn should_sample(
+        &self,
+        _parent: Option<&Context>,
+        _trace_id: TraceId,
+        _name: &str,
+        _kind: &SpanKind,
+        _attributes: &[KeyValue],
+        _links: &[Link],
+    ) -> SamplingResult {
+        SamplingResult { decision: SamplingDecision::RecordOnly, attributes: Vec::new(), trace_state: TraceState::default() }
+    }
+}
+
+#[test]
+fn c_56_spans_that_are_recorded_and_not_sampled_stay_here_unless_asked_for() {
+    for is_asked_for in [false, true] {
+        let server = Server::start();
+        let processor = GrpcSpanProcessor::with_pipeline(pipeline(&server));
+        let processor = if is_asked_for { processor.with_unsampled_spans() } else { processor };
+        let pipeline = processor.pipeline().clone();
+        let provider = SdkTracerProvider::builder().with_sampler(RecordOnly).with_span_processor(processor).build();
+        provider.tracer("tests").in_span("recorded only", |_| ());
+        provider.shutdown().unwrap();
+        let names: Vec<String> = server.inserts().iter().flat_map(super::server::Insert::spans).map(|span| span.name).collect();
+        assert_eq!(names, if is_asked_for { vec!["recorded only"] } else { vec![] });
+        assert_eq!(pipeline.stats().spans.ended, u64::from(is_asked_for));
+    }
 }

@@ -1,10 +1,17 @@
 //! Tokens from elsewhere than `AuthService.Login`: a vault, an identity provider, a workload's own identity.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     config::Secret,
     error::{CallError, CallErrorKind},
+    quiet::aloud,
 };
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
@@ -68,7 +75,7 @@ where
 {
     fn token(&self, refused: Option<Secret>) -> TokenFuture<'_> {
         let function = Arc::clone(&self.0);
-        let call = tokio::task::spawn_blocking(move || function(refused));
+        let call = tokio::task::spawn_blocking(move || aloud(|| function(refused)));
         Box::pin(async move { call.await.unwrap_or_else(|error| Err(TokenError::Unavailable(ended(&error)))) })
     }
 }
@@ -80,7 +87,11 @@ pub(super) async fn provide(
     deadline: Instant,
 ) -> Result<ProvidedToken, CallError> {
     let provider = Arc::clone(provider);
-    let mut task = AbortOnDrop(tokio::spawn(async move { provider.token(refused).await }));
+    let mut task = AbortOnDrop(tokio::spawn(async move {
+        // What a provider logs is the user's.
+        let mut token = aloud(|| provider.token(refused));
+        poll_fn(|context| aloud(|| token.as_mut().poll(context))).await
+    }));
     let Ok(joined) = timeout_at(deadline, &mut task.0).await else { return Err(CallError::deadline("the token provider")) };
     let provided = joined.unwrap_or_else(|error| Err(TokenError::Unavailable(ended(&error))));
     provided.map_err(|error| {
