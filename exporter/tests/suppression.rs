@@ -1,5 +1,7 @@
 //! C-54, in a process of its own: the subscriber is that of every thread.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "exporter/server.rs"]
 #[allow(dead_code)]
 mod server;
