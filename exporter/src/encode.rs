@@ -15,6 +15,7 @@
 //! [`MAX_ATTRIBUTE_DEPTH`](scouter_tonic::limits::MAX_ATTRIBUTE_DEPTH) is empty.
 
 mod batch;
+mod buffer;
 mod envelope;
 mod halve;
 mod sdk;
@@ -32,4 +33,5 @@ pub use span::{LinkRef, SpanHead, SpanWriter, StatusRef, unix_nano};
 pub use value::ValueRef;
 
 pub(crate) use batch::write_records_request;
+pub(crate) use buffer::keep_on_this_thread;
 pub(crate) use halve::first_name;

@@ -17,6 +17,7 @@ mod retry_info;
 mod session;
 mod tls;
 mod token;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ use self::{
     health::{HealthCheckRequest, HealthCheckResponse},
     quiet::aloud,
     session::{Session, Token, Use},
+    whole::WholeMessage,
 };
 use crate::{
     codec::SendBytes,
@@ -208,7 +210,7 @@ impl GrpcClient {
             return Err(CallError::new(CallErrorKind::Refused, Code::Unimplemented, message));
         }
         let answer: Response<InsertMessageResponse> =
-            self.call("InsertMessage", path::INSERT_MESSAGE, SendBytes::default(), request, token, deadline).await?;
+            self.call_with_bytes("InsertMessage", path::INSERT_MESSAGE, request, token, deadline).await?;
         if self.inner.provider.is_none()
             && let Some(refreshed) =
                 answer.metadata().get(path::REFRESHED_TOKEN).and_then(|value| value.to_str().ok()).filter(|token| !token.is_empty())
@@ -328,8 +330,45 @@ impl GrpcClient {
         self.inner.session.accept(answer.token, life(answer.expires_in_seconds), None)
     }
 
+    /// A call whose message is encoded already: copied only to be compressed.
+    async fn call_with_bytes<Reply: prost::Message + Default + 'static>(
+        &self,
+        what: &str,
+        path: &'static str,
+        message: Bytes,
+        token: Option<&Token>,
+        deadline: Instant,
+    ) -> Result<Response<Reply>, CallError> {
+        let config = &self.inner.config;
+        // Tonic's own words for what is too large.
+        let is_sent_as_it_is = config.compression == Compression::None && message.len() <= config.max_request_bytes;
+        let whole = is_sent_as_it_is.then(|| WholeMessage::new(message.clone())).flatten();
+        let message = if whole.is_some() { Bytes::new() } else { message };
+        self.call_in_place_of(whole, what, path, SendBytes::default(), message, token, deadline).await
+    }
+
     async fn call<Message, Reply, C>(
         &self,
+        what: &str,
+        path: &'static str,
+        codec: C,
+        message: Message,
+        token: Option<&Token>,
+        deadline: Instant,
+    ) -> Result<Response<Reply>, CallError>
+    where
+        C: Codec<Encode = Message, Decode = Reply>,
+        Message: Send + Sync + 'static,
+        Reply: Send + Sync + 'static,
+    {
+        self.call_in_place_of(None, what, path, codec, message, token, deadline).await
+    }
+
+    /// With `whole`, that is sent in place of the message.
+    #[allow(clippy::too_many_arguments)]
+    async fn call_in_place_of<Message, Reply, C>(
+        &self,
+        whole: Option<WholeMessage>,
         what: &str,
         path: &'static str,
         codec: C,
@@ -354,6 +393,9 @@ impl GrpcClient {
         }
         request.set_timeout(left);
         request.extensions_mut().insert(answer.clone());
+        if let Some(whole) = whole {
+            request.extensions_mut().insert(whole);
+        }
         let mut grpc = self.grpc(path);
         let exchange = async {
             grpc.ready().await.map_err(|error| CallError::new(CallErrorKind::Retryable, Code::Unavailable, error.to_string()))?;

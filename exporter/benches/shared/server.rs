@@ -69,6 +69,7 @@ impl Server {
             tonic::transport::Server::builder()
                 .initial_stream_window_size(4 * 1024 * 1024)
                 .initial_connection_window_size(16 * 1024 * 1024)
+                .max_frame_size(1024 * 1024)
                 .add_service(AuthServiceServer::new(Open))
                 .add_service(Door::<Scouter>::new(Arc::clone(&counter)))
                 .add_service(Door::<Otlp>::new(counter))

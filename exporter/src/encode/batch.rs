@@ -7,6 +7,7 @@ use opentelemetry_sdk::trace::SpanData;
 use scouter_tonic::limits::BATCH_ID_BYTES;
 
 use super::{
+    buffer,
     envelope::EncodedEnvelope,
     sdk::write_span,
     span::span_name,
@@ -265,7 +266,7 @@ impl Plan {
         let parts = std::mem::take(&mut self.parts);
         let capacity = std::mem::replace(&mut self.bytes, self.format.overhead_bytes());
         let first = parts.first()?;
-        let mut body = Vec::with_capacity(capacity);
+        let mut body = buffer::take(capacity);
         let envelope = |part: &Part| &batch.groups[part.group].envelope;
         let one_resource = parts.iter().all(|part| same_resource(envelope(part), envelope(first)));
         if one_resource {
@@ -282,7 +283,7 @@ impl Plan {
         if self.format == RequestFormat::Scouter {
             put_batch_id(&mut body);
         }
-        Some(EncodedRequest { body: body.into(), spans: parts.iter().map(|part| part.spans).sum(), records: 0 })
+        Some(EncodedRequest { body: buffer::into_bytes(body), spans: parts.iter().map(|part| part.spans).sum(), records: 0 })
     }
 }
 

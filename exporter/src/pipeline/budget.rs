@@ -66,6 +66,12 @@ impl Budget {
         self.used.fetch_sub(share.0, Ordering::Relaxed);
     }
 
+    /// More than three quarters of a bound are taken.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        let used = Share(self.used.load(Ordering::Relaxed));
+        used.items() > self.max_items / 4 * 3 || used.bytes() > self.max_bytes / 4 * 3
+    }
+
     pub(super) fn used_bytes(&self) -> u64 {
         Share(self.used.load(Ordering::Relaxed)).bytes()
     }

@@ -291,7 +291,9 @@ impl Delivery {
                 state.health.answered();
                 Fault::Request
             }
-            CallErrorKind::Retryable | CallErrorKind::DeadlineExceeded => state.health.failed(attempt, before, now),
+            CallErrorKind::Retryable | CallErrorKind::DeadlineExceeded => {
+                state.health.failed(attempt, before, now, self.shared.budget.is_nearly_full())
+            }
             CallErrorKind::Refused | CallErrorKind::AnswerTooLarge | CallErrorKind::Unauthenticated => {
                 state.health.answered();
                 Fault::Request

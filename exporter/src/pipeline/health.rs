@@ -14,8 +14,10 @@ use std::{
 
 use super::delivery::back_off;
 
-/// Longest pause between two attempts while the destination fails: how late the end of an outage is noticed, half of it again for jitter.
+/// Longest pause between two attempts while the destination fails, half of it again for jitter: how late the end of an outage is noticed.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// The same while the queue is nearly full, and every moment costs spans.
+const MAX_URGENT_PAUSE: Duration = Duration::from_millis(500);
 /// Attempts that a destination which fails gets after shutdown began, within the time shutdown has. One that is gone is not waited for.
 pub(super) const SHUTDOWN_ATTEMPTS: u32 = 4;
 
@@ -110,8 +112,9 @@ impl Health {
     }
 
     /// No answer, or one that says that the destination does not work just now. `before` is the attempt of the same request that failed
-    /// before this one.
-    pub(super) fn failed(&mut self, attempt: Attempt, before: Option<Attempt>, now: Instant) -> Fault {
+    /// before this one;
+    /// `is_urgent`: much waits.
+    pub(super) fn failed(&mut self, attempt: Attempt, before: Option<Attempt>, now: Instant, is_urgent: bool) -> Fault {
         if self.last_answer > before.unwrap_or(attempt).began {
             return Fault::Request;
         }
@@ -119,7 +122,7 @@ impl Health {
         if self.last_failure < attempt.began {
             self.events += 1;
             self.last_failure = self.events;
-            self.retry_at = Some(now + back_off(self.failures, MAX_PAUSE));
+            self.retry_at = Some(now + back_off(self.failures, if is_urgent { MAX_URGENT_PAUSE } else { MAX_PAUSE }));
             self.failures = self.failures.saturating_add(1);
             self.failures_in_shutdown += u32::from(self.shutdown_at.is_some_and(|shutdown| attempt.began > shutdown));
         }

@@ -15,7 +15,7 @@ use super::{
     delivery::deliver,
     state::{Job, Phase, Shared, Step},
 };
-use crate::{DropReason, OutagePolicy};
+use crate::{DropReason, OutagePolicy, encode::keep_on_this_thread};
 
 const THREAD_NAME: &str = "scouter-exporter";
 /// At most one message about dropped spans in this time.
@@ -46,6 +46,7 @@ impl Drop for LastOneOut<'_> {
 fn run(shared: &Arc<Shared>) {
     let _last_one_out = LastOneOut(shared);
     // Spans of our own calls must not become spans to send.
+    keep_on_this_thread();
     silence_this_thread();
     let _suppressed = Context::enter_telemetry_suppressed_scope();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -20,6 +20,7 @@ use super::{
     config::{ConfigError, ConfigFault, GrpcConfig, Target},
     retry_info::{RetryInfo, STATUS_DETAILS},
     tls::TlsFiles,
+    whole::WholeMessage,
 };
 
 const USER_AGENT: &str = concat!("scouter-rust/", env!("CARGO_PKG_VERSION"));
@@ -116,7 +117,7 @@ impl Answer {
     }
 }
 
-/// A channel whose answers are read by [`Answer`] before tonic sees them.
+/// A channel that sends a [`WholeMessage`] as it is, and whose answers are read by [`Answer`] before tonic sees them.
 #[derive(Clone, Debug)]
 pub(super) struct GuardedChannel(Channel);
 
@@ -138,6 +139,9 @@ impl Service<Request<Body>> for GuardedChannel {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let answer = request.extensions_mut().remove::<Answer>().unwrap_or_default();
+        if let Some(whole) = request.extensions_mut().remove::<WholeMessage>() {
+            *request.body_mut() = Body::new(whole);
+        }
         let response = self.0.call(request);
         Box::pin(async move {
             let (mut parts, body) = response.await?.into_parts();

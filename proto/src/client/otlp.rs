@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tonic::Response;
 
 use super::{CallError, GrpcClient};
-use crate::{codec::SendBytes, path};
+use crate::path;
 
 /// What an OTLP server says to a request it took.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl GrpcClient {
     /// OTLP has no means to tell it that a second one is the same.
     pub async fn export_traces(&self, request: Bytes, deadline: Instant) -> Result<TraceExportAnswer, CallError> {
         let answer: Response<ExportTraceServiceResponse> =
-            self.call("Export", path::OTLP_TRACE_EXPORT, SendBytes::default(), request, None, deadline).await?;
+            self.call_with_bytes("Export", path::OTLP_TRACE_EXPORT, request, None, deadline).await?;
         Ok(answer.into_inner().into())
     }
 }

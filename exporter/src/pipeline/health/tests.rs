@@ -21,7 +21,7 @@ fn while_it_fails_one_attempt_at_a_time_is_made_and_an_answer_lets_all_go() {
     let wave: Vec<Attempt> = (0..4).map(|_| go(&mut health, start)).collect();
     assert!(matches!(turn(&mut health, start, 4), Turn::Later), "four are in flight");
     for attempt in wave {
-        assert_eq!(health.failed(attempt, None, start), Fault::Destination);
+        assert_eq!(health.failed(attempt, None, start, false), Fault::Destination);
         health.done(attempt);
     }
     assert_eq!(health.failures, 1, "they failed together");
@@ -41,7 +41,7 @@ fn a_request_that_fails_while_others_are_answered_is_its_own_fault() {
     let (bad, good) = (go(&mut health, now), go(&mut health, now));
     health.answered();
     health.done(good);
-    assert_eq!(health.failed(bad, None, now), Fault::Request);
+    assert_eq!(health.failed(bad, None, now, false), Fault::Request);
     health.done(bad);
     assert!(matches!(turn(&mut health, now, 4), Turn::Go(_)));
 }
@@ -51,12 +51,12 @@ fn a_flush_cuts_a_pause_but_not_the_servers_wish() {
     let mut health = Health::default();
     let now = Instant::now();
     let attempt = go(&mut health, now);
-    health.failed(attempt, None, now);
+    health.failed(attempt, None, now, false);
     health.done(attempt);
     assert!(matches!(turn(&mut health, now, 4), Turn::At(_)));
     health.hurry();
     let attempt = go(&mut health, now);
-    health.failed(attempt, None, now);
+    health.failed(attempt, None, now, false);
     health.throttle(now + Duration::from_secs(60));
     health.done(attempt);
     health.hurry();
@@ -69,14 +69,14 @@ fn c_51_after_shutdown_began_a_destination_that_is_gone_gets_four_attempts() {
     let mut now = Instant::now();
     let before = go(&mut health, now);
     health.begin_shutdown();
-    health.failed(before, None, now);
+    health.failed(before, None, now, false);
     health.done(before);
     let mut attempts = 0;
     loop {
         match turn(&mut health, now, 4) {
             Turn::Go(attempt) => {
                 attempts += 1;
-                health.failed(attempt, None, now);
+                health.failed(attempt, None, now, false);
                 health.done(attempt);
             }
             Turn::At(due) => now = due,
@@ -92,14 +92,14 @@ fn a_request_that_fails_again_and_again_between_the_answers_of_others_is_its_own
     let mut health = Health::default();
     let now = Instant::now();
     let first = go(&mut health, now);
-    assert_eq!(health.failed(first, None, now), Fault::Destination, "who knows");
+    assert_eq!(health.failed(first, None, now, false), Fault::Destination, "who knows");
     health.done(first);
     health.hurry();
     let good = go(&mut health, now);
     health.answered();
     health.done(good);
     let second = go(&mut health, now);
-    assert_eq!(health.failed(second, Some(first), now), Fault::Request);
+    assert_eq!(health.failed(second, Some(first), now, false), Fault::Request);
     health.done(second);
     assert!(matches!(turn(&mut health, now, 1), Turn::Go(_)), "others need not wait");
 }
@@ -109,7 +109,7 @@ fn the_first_in_line_probes() {
     let mut health = Health::default();
     let now = Instant::now();
     let attempt = go(&mut health, now);
-    health.failed(attempt, None, now);
+    health.failed(attempt, None, now, false);
     health.done(attempt);
     health.hurry();
     let (first, second) = (health.join(), health.join());
@@ -117,4 +117,24 @@ fn the_first_in_line_probes() {
     assert!(matches!(health.turn(first, now, 4), Turn::Go(_)));
     health.leave(first);
     assert!(matches!(health.turn(second, now, 4), Turn::Later), "the first one probes");
+}
+
+#[test]
+fn pauses_are_shorter_while_the_queue_is_nearly_full() {
+    let longest = |is_urgent| {
+        let mut health = Health::default();
+        let mut now = Instant::now();
+        let mut longest = Duration::ZERO;
+        for _ in 0..50 {
+            let attempt = go(&mut health, now);
+            health.failed(attempt, None, now, is_urgent);
+            health.done(attempt);
+            let Turn::At(due) = turn(&mut health, now, 4) else { panic!("a pause") };
+            longest = longest.max(due - now);
+            now = due;
+        }
+        longest
+    };
+    assert!(longest(true) <= Duration::from_millis(750));
+    assert!((Duration::from_secs(1)..=Duration::from_secs(3)).contains(&longest(false)));
 }
