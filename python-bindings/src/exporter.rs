@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     config::GrpcConfig,
     envelope::Envelopes,
     error::{Faults, export_error},
-    report,
+    log, report,
     span::SpanView,
     wait,
 };
@@ -29,6 +29,8 @@ pub(crate) struct SpanExporter {
     pipeline: Pipeline,
     envelopes: Envelopes,
     is_shut_down: AtomicBool,
+    /// Spans that could not be read, and so were never in the pipeline.
+    unreadable: AtomicU64,
 }
 
 #[pymethods]
@@ -42,7 +44,7 @@ impl SpanExporter {
             faults.extend(error.faults);
             faults.check("GrpcConfig").and(Err(PyRuntimeError::new_err("a configuration error without a fault")))
         })?;
-        Ok(Self { pipeline, envelopes: Envelopes::default(), is_shut_down: AtomicBool::new(false) })
+        Ok(Self { pipeline, envelopes: Envelopes::default(), is_shut_down: AtomicBool::new(false), unreadable: AtomicU64::new(0) })
     }
 
     /// Encodes spans, sends them and waits for the server to have stored them.
@@ -50,12 +52,22 @@ impl SpanExporter {
     /// Args:
     ///     spans: Ended spans.
     ///
+    /// A span that cannot be read is left out, logged and counted as `dropped_unreadable`; the others are sent.
+    ///
     /// Raises:
     ///     ExportError: If not every one is stored; by kind, see `scouter.errors`.
+    ///     The error of the first span that could not be read, after the others were stored.
     fn send(&self, py: Python<'_>, spans: &Bound<'_, PyAny>) -> PyResult<()> {
         let send = || {
-            let batch = encode(&self.envelopes, spans)?;
-            wait::block_on(py, self.pipeline.send(batch))?.map_err(|error| export_error(&error))
+            let mut unreadable = None;
+            let batch = encode(&self.envelopes, spans, |error| {
+                self.unreadable.fetch_add(1, Ordering::Relaxed);
+                log::warn(py, "a span could not be read and was dropped; the counter `dropped_unreadable` has the total", Some(&error));
+                unreadable.get_or_insert(error);
+                Ok(())
+            })?;
+            wait::block_on(py, self.pipeline.send(batch))?.map_err(|error| export_error(&error))?;
+            unreadable.map_or(Ok(()), Err)
         };
         // A panic would come out as an exception that `except Exception` lets through.
         catch_unwind(AssertUnwindSafe(send)).unwrap_or_else(|_| Err(PyRuntimeError::new_err("the exporter panicked")))
@@ -83,11 +95,12 @@ impl SpanExporter {
 
     /// What became of the spans, by name.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        report::stats(py, &self.pipeline.stats(), 0)
+        report::stats(py, &self.pipeline.stats(), self.unreadable.load(Ordering::Relaxed))
     }
 
     fn _after_fork_in_child(&self) {
         self.pipeline.after_fork_in_child();
+        self.unreadable.store(0, Ordering::Relaxed);
         if self.is_shut_down.load(Ordering::Acquire) {
             self.pipeline.shutdown(Duration::ZERO);
         }
@@ -104,22 +117,28 @@ impl SpanExporter {
 ///     The request's bytes; empty without spans.
 #[pyfunction]
 pub(crate) fn encode_spans<'py>(py: Python<'py>, spans: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let batch = encode(&Envelopes::default(), spans)?;
+    let batch = encode(&Envelopes::default(), spans, Err)?;
     let (requests, _) = batch.requests(usize::MAX);
     Ok(PyBytes::new(py, requests.first().map_or(&[], |request| &request.body)))
 }
 
-fn encode(envelopes: &Envelopes, spans: &Bound<'_, PyAny>) -> PyResult<EncodedBatch> {
+/// Encodes all spans that can be read; `unreadable` says what becomes of the others' errors.
+fn encode(envelopes: &Envelopes, spans: &Bound<'_, PyAny>, mut unreadable: impl FnMut(PyErr) -> PyResult<()>) -> PyResult<EncodedBatch> {
     let mut batch = EncodedBatch::default();
     let mut bytes = Vec::new();
     let mut arena = Bump::new();
     for span in spans.try_iter()? {
         let span = span?;
-        let view = SpanView::new(&span)?;
-        let envelope = envelopes.get(&view.envelope_parts()?)?;
-        view.write(None, &arena, &mut bytes)?;
-        batch.push(&envelope, &bytes);
         bytes.clear();
+        let written = SpanView::new(&span).and_then(|view| {
+            let envelope = envelopes.get(&view.envelope_parts()?)?;
+            view.write(None, &arena, &mut bytes)?;
+            Ok(envelope)
+        });
+        match written {
+            Ok(envelope) => batch.push(&envelope, &bytes),
+            Err(error) => unreadable(error)?,
+        }
         arena.reset();
     }
     Ok(batch)

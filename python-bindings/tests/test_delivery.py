@@ -264,3 +264,59 @@ def test_an_exporter_takes_an_endless_timeout_for_its_shutdown(server: Server, s
     assert exporter.export(in_memory_spans(1, service)) is SpanExportResult.SUCCESS
     exporter.shutdown(timeout_millis=math.inf)
     assert exporter.export(in_memory_spans(1, service)) is SpanExportResult.FAILURE
+
+
+def test_a_span_that_cannot_be_read_is_left_out_and_counted_and_its_neighbours_are_sent(
+    server: Server, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, last = in_memory_spans(2, service)
+    exporter = GrpcSpanExporter(server.config())
+    with caplog.at_level(logging.WARNING, "scouter"):
+        assert exporter.export([first, object(), last]) is SpanExportResult.FAILURE  # type: ignore[list-item]
+    assert "could not be read" in caplog.text
+    assert {row["name"] for row in server.spans(service)} == {"span 0", "span 1"}
+    counters = exporter.stats()
+    assert (counters["ended"], counters["exported"], counters["dropped_unreadable"]) == (3, 2, 1)
+
+
+def test_the_account_goes_on_when_the_tracer_is_set_up_again(server: Server, unreachable: GrpcConfig, service: str) -> None:
+    init_tracer(service, transport_config=server.config()).start_span("first").end()
+    init_tracer(service, transport_config=server.config()).start_span("second").end()
+    private = init_tracer(service, transport_config=server.config(), global_provider="none")
+    private.start_span("third").end()
+    assert flush_tracer(timeout=10)
+    assert stats()["exported"] == 3
+    shutdown_tracer()
+    assert stats()["exported"] == 3
+    init_tracer(service, transport_config=server.config())
+    assert stats()["ended"] == 0, "after a shutdown it begins anew"
+
+
+def test_a_second_exporter_that_hangs_does_not_hold_up_the_exit_where_no_thread_can_be_started(
+    server: Server, service: str, run_python: Any
+) -> None:
+    done = run_python(
+        """
+import threading, time
+import scouter.tracing as t
+from opentelemetry.sdk.trace.export import SpanExporter
+
+class Hanging(SpanExporter):
+    def export(self, spans):
+        time.sleep(120)
+
+tracer = t.init_tracer(exporter=Hanging())
+tracer.start_span("s").end()
+
+def refuse(self):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+# As Python 3.12 and later do it. What is registered last is called first.
+import atexit
+atexit.register(lambda: setattr(threading.Thread, "start", refuse))
+""",
+        env={"SCOUTER_GRPC_URI": server.grpc_uri, "OTEL_SERVICE_NAME": service},
+        timeout=25,
+    )
+    assert "a second exporter did not shut down in time" in done.stderr
+    assert [row["name"] for row in server.spans(service)] == ["s"]

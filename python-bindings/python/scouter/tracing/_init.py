@@ -26,7 +26,7 @@ from scouter.errors import ConfigError
 from scouter.tracing._attributes import flatten_attributes
 from scouter.tracing._batch import BatchConfig, warn_of_unreadable_variables
 from scouter.tracing._fork import renew_in_child
-from scouter.tracing._lifecycle import EXIT_TIMEOUT_SECS, Installation, installations, shut_down_processors
+from scouter.tracing._lifecycle import EXIT_TIMEOUT_SECS, Installation, installations, prepare_exit, shut_down_processors
 from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanProcessor
 from scouter.tracing._provider import ProcessorSlot, ScouterTracerProvider
 
@@ -135,10 +135,13 @@ def init_tracer(
     with installations.lock:
         installation = _install(global_provider, built_resource, chosen_sampler)
         former = installation.slot.exchange(processors)
+        installations.retire(former)
         installations.make_current(installation)
         installations.arrange_exit()
     if former:
         shut_down_processors(former, EXIT_TIMEOUT_SECS)
+        installations.retired()
+    prepare_exit(processors)
 
     name = str(installation.provider.resource.attributes.get(SERVICE_NAME) or DEFAULT_SERVICE_NAME)
     return installation.provider.get_tracer(name, DEFAULT_SCOPE, schema_url, scope_attributes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ __all__ = [
     "ShutdownReport",
     "flush_tracer",
     "installations",
+    "prepare_exit",
     "shut_down_processors",
     "shutdown_tracer",
     "stats",
@@ -34,6 +36,7 @@ EXIT_TIMEOUT_SECS = 5.0
 """How long the end of the process waits for spans to be delivered."""
 
 _MAX_TIMEOUT_SECS = 86400.0
+_THREAD_NAME = "scouter-second-destination"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ class _Installations:
         self.lock = threading.Lock()
         self._all: list[Installation] = []
         self._exit_arranged = False
+        self._retiring: list[GrpcSpanProcessor] = []
+        self._retired: dict[str, Any] = {}
+        self._is_over = False
         renew_in_child(self)
 
     def all(self) -> list[Installation]:
@@ -92,7 +98,40 @@ class _Installations:
 
     def forget_private(self) -> None:
         with self.lock:
+            private = [i.native for i in self._all if i.mode == "none"]
             self._all = [i for i in self._all if i.mode != "none"]
+            self._retiring.extend(p for p in private if p is not None)
+            self._is_over = True
+        self.retired()
+
+    def retire(self, processors: Sequence[sdk.SpanProcessor]) -> None:
+        """Goes on counting processors that another configuration takes the place of. The lock is held.
+
+        When a shutdown came between, the account begins anew.
+        """
+        if self._is_over:
+            self._is_over = False
+            self._retiring = []
+            self._retired = {}
+            return
+        self._retiring.extend(p for p in processors if isinstance(p, GrpcSpanProcessor))
+
+    def retired(self) -> None:
+        """Keeps the last counts of retired processors that are shut down, and lets go of them."""
+        with self.lock:
+            done = [p for p in self._retiring if p.is_shut_down]
+            self._retiring = [p for p in self._retiring if not p.is_shut_down]
+            for processor in done:
+                _add(self._retired, processor.stats())
+
+    def stats(self) -> dict[str, Any]:
+        with self.lock:
+            total = dict(self._retired)
+            natives = [*self._retiring, *(i.native for i in self._all)]
+            for native in natives:
+                if native is not None:
+                    _add(total, native.stats())
+            return total
 
     def arrange_exit(self) -> None:
         if not self._exit_arranged:
@@ -102,6 +141,17 @@ class _Installations:
 
     def _after_fork_in_child(self) -> None:
         self.lock = threading.Lock()
+        # The account of this process begins here; what was retired is the parent's.
+        self._retiring = []
+        self._retired = {}
+
+
+def _add(total: dict[str, Any], counts: dict[str, Any]) -> None:
+    for key, value in counts.items():
+        if isinstance(value, int) and isinstance(total.get(key, 0), int):
+            total[key] = total.get(key, 0) + value
+        elif value is not None or key not in total:
+            total[key] = value
 
 
 installations = _Installations()
@@ -147,22 +197,14 @@ def shutdown_tracer(timeout: float = 5.0) -> ShutdownReport:
 
 
 def stats() -> dict[str, int | str | None]:
-    """Returns what became of the spans since `init_tracer`, summed over its providers.
+    """Returns what became of the spans since `init_tracer`, summed over all providers and configurations.
+
+    Calling `init_tracer` again goes on with the account; after `shutdown_tracer` it begins anew.
 
     Returns:
         Counts by name; ``last_error`` holds the last words of a server or of the network.
     """
-    total: dict[str, Any] = {}
-    for installation in installations.all():
-        native = installation.native
-        if native is None:
-            continue
-        for key, value in native.stats().items():
-            if isinstance(value, int) and isinstance(total.get(key, 0), int):
-                total[key] = total.get(key, 0) + value
-            elif value is not None or key not in total:
-                total[key] = value
-    return total
+    return installations.stats()
 
 
 def _flush_processors(processors: Sequence[sdk.SpanProcessor], deadline: float) -> bool:
@@ -226,19 +268,67 @@ def _start(function: Callable[[], bool]) -> Callable[[float], bool | None]:
             _logger.warning("a span processor failed", exc_info=True)
             result.append(False)
 
-    thread = threading.Thread(target=run, name="scouter-second-destination", daemon=True)
+    done = threading.Event()
+
+    def run_and_tell() -> None:
+        run()
+        done.set()
+
     try:
-        thread.start()
+        threading.Thread(target=run_and_tell, name=_THREAD_NAME, daemon=True).start()
     except RuntimeError:
         # The interpreter is ending and starts no thread any more.
-        run()
-        return lambda _deadline: result[0]
+        if not _spare_thread.run(run_and_tell):
+            run_and_tell()
 
     def wait(deadline: float) -> bool | None:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        done.wait(max(0.0, deadline - time.monotonic()))
         return result[0] if result else None
 
     return wait
+
+
+class _SpareThread:
+    """A thread for the end of the process: from Python 3.12 on none can be started there, and a second exporter may hang."""
+
+    def __init__(self) -> None:
+        self._renew()
+        renew_in_child(self)
+
+    def _renew(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def keep_ready(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name=_THREAD_NAME, daemon=True)
+            self._thread.start()
+
+    def run(self, function: Callable[[], None]) -> bool:
+        """Gives `function` to the thread. False when there is none."""
+        if self._thread is None or not self._thread.is_alive():
+            return False
+        self._work.put(function)
+        return True
+
+    def _serve(self) -> None:
+        while True:
+            self._work.get()()
+
+    def _after_fork_in_child(self) -> None:
+        was_ready = self._thread is not None
+        self._renew()
+        if was_ready:
+            self.keep_ready()
+
+
+_spare_thread = _SpareThread()
+
+
+def prepare_exit(processors: Sequence[sdk.SpanProcessor]) -> None:
+    """Makes ready for the end of the process whatever these processors need then."""
+    if any(not isinstance(p, (GrpcSpanProcessor, DefaultsProcessor)) for p in processors):
+        _spare_thread.keep_ready()
 
 
 def _at_exit() -> None:
