@@ -42,7 +42,12 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config).await?;
     let addresses = listeners.addresses()?;
 
-    let options = StoreOptions { holder: addresses.http.to_string(), durability: config.durability, ..StoreOptions::default() };
+    let options = StoreOptions {
+        holder: addresses.http.to_string(),
+        durability: config.durability,
+        maintenance: config.maintenance.clone(),
+        ..StoreOptions::default()
+    };
     let storage = config.storage.clone();
     let (store, recovery) =
         tokio::task::spawn_blocking(move || Store::open(&storage, options)).await.context("opening the store was interrupted")??;

@@ -32,6 +32,15 @@ pub struct Config {
     /// When an answer is given: `fsync` after the disk has it, `os` after the operating system has it
     #[arg(long, env = "SCOUTER_DURABILITY", default_value = "fsync", value_name = "fsync|os")]
     pub durability: String,
+    /// Days that are kept by the date of their partition, today included; 0 keeps everything
+    #[arg(long, env = "SCOUTER_RETENTION_DAYS", default_value_t = 0, value_name = "DAYS")]
+    pub retention_days: u32,
+    /// Size that merged table files are meant to reach
+    #[arg(long, env = "SCOUTER_COMPACT_TARGET_MIB", default_value_t = 128, value_name = "MIB")]
+    pub compact_target_mib: u64,
+    /// Seconds that files taken out of a table stay on disk for readers outside of this server
+    #[arg(long, env = "SCOUTER_DELETE_GRACE_SECONDS", default_value_t = 600, value_name = "SECONDS")]
+    pub delete_grace_seconds: u64,
 }
 
 /// Text that is never printed.
@@ -75,6 +84,8 @@ pub struct Checked {
     pub password: Secret,
     /// What an acknowledgement means.
     pub durability: scouter_storage::log::Durability,
+    /// What is done with the tables' files in the background.
+    pub maintenance: scouter_storage::store::MaintenanceOptions,
 }
 
 impl Secret {
@@ -113,6 +124,15 @@ impl Config {
                 scouter_storage::log::Durability::Fsync
             }
         };
+        if !(1..=4096).contains(&self.compact_target_mib) {
+            faults.push(format!("--compact-target-mib is {}; it is 1 to 4096", self.compact_target_mib));
+        }
+        let maintenance = scouter_storage::store::MaintenanceOptions {
+            target_file_bytes: self.compact_target_mib.saturating_mul(1024 * 1024),
+            delete_grace: std::time::Duration::from_secs(self.delete_grace_seconds),
+            retention_days: (self.retention_days > 0).then_some(self.retention_days),
+            ..Default::default()
+        };
         let is_given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         let password = self.default_password.clone().filter(|password| !password.expose().is_empty());
         let (username, password) = match (is_given(&self.default_username), password) {
@@ -136,7 +156,7 @@ impl Config {
             }
         };
         if faults.is_empty() {
-            Ok(Checked { storage, grpc, http, otlp_grpc, otlp_http, username, password, durability })
+            Ok(Checked { storage, grpc, http, otlp_grpc, otlp_http, username, password, durability, maintenance })
         } else {
             Err(ConfigError { faults })
         }

@@ -150,20 +150,23 @@ impl Collector for StoreCollector {
 
 type Figure = (&'static str, &'static str, Option<Unit>, u64);
 
-fn gauges(stats: &StoreStats) -> [Figure; 8] {
+fn gauges(stats: &StoreStats) -> [Figure; 10] {
     [
         ("store_hot_rows", "Rows not yet in the tables", None, stats.hot_rows as u64),
         ("store_hot", "Memory of rows not yet in the tables", Some(Unit::Bytes), stats.hot_bytes as u64),
         ("store_durable_position", "Newest log position on disk", None, stats.durable.0),
         ("store_applied_position", "Newest log position visible to queries", None, stats.applied.0),
         ("store_committed_position", "Log position up to which everything is in the tables", None, stats.committed.0),
+        ("store_files", "Files of all tables", None, stats.tables.iter().map(|table| table.files as u64).sum()),
+        ("store_tables", "Files of all tables", Some(Unit::Bytes), stats.tables.iter().map(|table| table.bytes).sum()),
         ("log_disk", "Segment files of the log, spares included", Some(Unit::Bytes), stats.log.disk_bytes),
         ("log_queued_frames", "Requests waiting for the log's writer", None, stats.log.queued_frames),
         ("log_queued", "Request bytes waiting for the log's writer", Some(Unit::Bytes), stats.log.queued_bytes),
     ]
 }
 
-fn counters(stats: &StoreStats) -> [Figure; 9] {
+fn counters(stats: &StoreStats) -> [Figure; 20] {
+    let maintenance = &stats.maintenance;
     [
         ("store_commits", "Table commits", None, stats.commits),
         ("store_commit_failures", "Table commits that failed and are tried again", None, stats.commit_failures),
@@ -171,6 +174,17 @@ fn counters(stats: &StoreStats) -> [Figure; 9] {
         ("store_files_written", "Parquet files written", None, stats.files_written),
         ("store_rows_written", "Rows written to Parquet files", None, stats.rows_written),
         ("store_written", "Parquet bytes written", Some(Unit::Bytes), stats.bytes_written),
+        ("compaction_commits", "Merges of small table files", None, maintenance.merges),
+        ("compaction_files", "Table files taken out by merges", None, maintenance.files_merged),
+        ("compaction_rows", "Rows read by merges", None, maintenance.rows_merged),
+        ("compaction_read", "Table files taken out by merges", Some(Unit::Bytes), maintenance.merged_bytes_read),
+        ("compaction_written", "Table files written by merges", Some(Unit::Bytes), maintenance.merged_bytes_written),
+        ("compaction_duplicates", "Spans that were stored twice and left out by merges", None, maintenance.duplicates_removed),
+        ("retention_files", "Table files of dates past their retention", None, maintenance.files_expired),
+        ("retention_rows", "Rows of dates past their retention", None, maintenance.rows_expired),
+        ("vacuum_files", "Files deleted that no table names", None, maintenance.files_deleted),
+        ("vacuum_deleted", "Files deleted that no table names", Some(Unit::Bytes), maintenance.bytes_deleted),
+        ("maintenance_failures", "Merges, expiries and deletions that failed and are tried again", None, maintenance.failures),
         ("log_frames", "Requests made durable", None, stats.log.frames),
         ("log_payload", "Request bytes made durable", Some(Unit::Bytes), stats.log.payload_bytes),
         ("log_commits", "Writes to the log, each with one sync", None, stats.log.commits),

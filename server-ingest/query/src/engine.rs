@@ -75,9 +75,10 @@ impl Engine {
 
     /// Answers one read-only SQL statement: `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW TABLES`, `SHOW COLUMNS`, `DESCRIBE`.
     ///
-    /// Tables are those of [`scouter_storage::columns::Table`]. Beyond DataFusion's functions there are `attr(json, key)`, the
-    /// text of one attribute; `hex(binary)` and `unhex(text)`. `trace_id = unhex('...')` and `trace_id = X'...'` use the bloom
-    /// filters of the files.
+    /// Tables are those of [`scouter_storage::columns::Table`], and the view `trace_spans` with the columns that Scouter's table of that
+    /// name has. Beyond DataFusion's functions there are `attr(json, key)`, the
+    /// text of one attribute; `hex(binary)` and `unhex(text)`. `trace_id = unhex('...')` and `trace_id = X'...'` use the
+    /// indexes and bloom filters of the files.
     ///
     /// # Errors
     /// Every refusal and failure as [`QueryError`] says.
@@ -142,7 +143,7 @@ impl Shared {
         for table in mentioned.tables {
             cuts.push((table, self.source.cut(table).await?));
         }
-        let state = self.sessions.with_cuts(cuts);
+        let state = self.sessions.with_cuts(cuts, mentioned.view).await.map_err(failed_plan)?;
         let plan = state.statement_to_plan(statement).await.map_err(|error| mentioned.unknown.explain(failed_plan(error)))?;
         statement::judge_plan(&plan)?;
         let physical = state.create_physical_plan(&plan).await.map_err(failed_plan)?;

@@ -33,6 +33,7 @@ mod answer;
 mod timestamp;
 
 mod trace;
+mod trace_spans;
 
 pub use answer::SqlAnswer;
 pub use cut_source::CutSource;

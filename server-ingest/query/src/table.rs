@@ -80,7 +80,7 @@ impl TableProvider for CutTable {
         };
         let partitions = state.config().target_partitions();
         let limit = limit.filter(|_| filters.is_empty());
-        let files = files::prune(state, self.table, &cut.snapshot.files, filters)?;
+        let files = files::prune(state, self.table, cut, filters).await?;
         let mut inputs = Vec::with_capacity(2);
         if !files.is_empty() {
             inputs.push(files::scan(state, self.table, &files, projection, limit)?);

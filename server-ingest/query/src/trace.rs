@@ -32,6 +32,7 @@ use crate::error::{Phase, QueryError};
 use crate::functions::hex_text;
 use tree::Node;
 
+pub(crate) use attributes::parse as parse_attributes;
 pub use id::{SpanId, TraceId};
 pub use text::trace_tree;
 

@@ -12,22 +12,36 @@
 //!   that version exists. A unit is therefore in the table once or not at all, whoever else commits;
 //! - files, their folders, the commit and its folder are synced before [`LakeTable::commit`] answers, in that order, so the log
 //!   may be trimmed after it;
-//! - a file that a published commit may name is never deleted here.
+//! - a file that a published commit may name is deleted only after another one took it out, when no reader in this process holds it and
+//!   a grace for others is over;
+//! - a commit that puts merged files in the place of others carries no position: the one of the last unit stays the table's.
 //!
-//! Why commits are published here and not by delta-rs: `docs/adr/0004-delta-commits.md`.
+//! Why commits are published here and not by delta-rs: `docs/adr/0004-delta-commits.md`. Merging, deletion and trace indexes:
+//! `docs/adr/0006-lake-maintenance.md`.
 
+mod choose;
 mod commit_log;
 mod error;
+mod merge;
 mod order;
+mod pace;
 mod parquet_file;
 mod schema;
 mod snapshot;
 mod table;
+mod trace_index;
+mod vacuum;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::LakeError;
 pub use snapshot::{DataFile, Snapshot};
+pub use trace_index::TraceIndex;
 
+pub(crate) use choose::{MergeRules, choose};
+pub(crate) use commit_log::Replacing;
+pub(crate) use merge::merge;
+pub(crate) use pace::{Pace, yield_to_others};
 pub(crate) use table::{LakeRuntime, LakeTable};
+pub(crate) use vacuum::{Unnamed, delete, list, names_of, remove_empty_dates};

@@ -300,6 +300,18 @@ impl Log {
         self.folder.trim(up_to, synced, |first| format::encode_ids(log_id, self.shared.recent().before(first)))
     }
 
+    /// Lets go of all segments and spares of a log that was closed, if all of its frames are at or below `up_to`: so that the folder of
+    /// a stopped server is small. The next opening makes a new segment. Blocking I/O.
+    pub fn empty(&self, up_to: Position) -> Result<(), LogError> {
+        let is_closed = self.running.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        let last = self.shared.synced.load(Ordering::Acquire);
+        if !is_closed || self.failed().is_some() || up_to.0 < last || self.durable().0 != last {
+            return Ok(());
+        }
+        let log_id = self.folder.log_id;
+        self.folder.trim_all(last, |first| format::encode_ids(log_id, self.shared.recent().before(first)))
+    }
+
     /// Why the log failed, if it did.
     pub fn failed(&self) -> Option<LogError> {
         self.shared.failure.get().cloned()

@@ -13,11 +13,12 @@
 //! - frames are applied in position order, each once; a sealed batch ends at a frame's end;
 //! - for every table, snapshot and hot rows together are the rows of all applied frames, each once, whenever the state's lock
 //!   is free: a unit's rows leave the hot rows in the critical section that puts in the snapshot that has them;
+//! - merging and expiry ([`maintainer`]) change files and never positions; a reader's cut keeps the files it names;
 //! - a unit that may be in the table is never merged with later rows: a failed commit is tried again with the same rows at the
 //!   same position, so that the `txn` comparison still means something;
 //! - the log is trimmed up to T only if every table has committed each of its rows at or before T. A table without rows since
 //!   its last commit holds nothing back: replay starts after T, so nothing of it can be missing or come twice;
-//! - lock order: none is taken while another is held.
+//! - lock order: a table's lock ([`tables`]), then the state's; no other is taken while one is held.
 
 use std::fmt;
 use std::path::Path;
@@ -36,9 +37,12 @@ mod flusher;
 mod folder;
 mod handover;
 mod hot;
+mod maintainer;
 mod open;
 mod options;
+mod partition;
 mod stats;
+mod tables;
 
 #[cfg(test)]
 mod tests;
@@ -46,8 +50,8 @@ mod tests;
 pub use cut::Cut;
 pub use error::StoreError;
 pub use open::Recovery;
-pub use options::{Fault, FaultHook, FaultPoint, StoreOptions};
-pub use stats::{StoreStats, TableStats};
+pub use options::{Fault, FaultHook, FaultPoint, MaintenanceOptions, StoreOptions};
+pub use stats::{MaintenanceStats, StoreStats, TableStats};
 
 use applier::Shared;
 use folder::FolderLock;
@@ -65,6 +69,7 @@ enum Source {
 struct Threads {
     applier: JoinHandle<()>,
     flusher: JoinHandle<()>,
+    maintainer: JoinHandle<()>,
     frames: Taker,
 }
 
@@ -128,7 +133,7 @@ impl Store {
         self.wait_applied().await?;
         let shared = Arc::clone(&self.shared);
         // Finishing the builders may take longer than a reactor should be kept.
-        let cut = tokio::task::spawn_blocking(move || shared.hot().cut(table)).await;
+        let cut = tokio::task::spawn_blocking(move || shared.hot().cut(table, &shared.trace_index)).await;
         cut.map_err(|_| StoreError::Closed)
     }
 
@@ -152,6 +157,24 @@ impl Store {
         answer.outcome.map_err(StoreError::Lake)
     }
 
+    /// Expires, merges and deletes files until nothing is left to do, instead of in the pauses of
+    /// [`MaintenanceOptions::interval`]. The rules of those options hold.
+    ///
+    /// # Errors
+    /// [`StoreError::Lake`] with the first failure; nothing is lost by it, and it is tried again later.
+    pub async fn maintain(&self) -> Result<(), StoreError> {
+        if matches!(self.source, Source::ReadOnly { .. }) {
+            return Err(StoreError::ReadOnly);
+        }
+        let mut maintained = self.shared.maintenance.maintained.subscribe();
+        let request = self.shared.maintenance.request();
+        let answer = maintained.wait_for(|maintained| maintained.request >= request).await.map_err(|_| StoreError::Closed)?.clone();
+        if answer.request == u64::MAX {
+            return Err(StoreError::Closed);
+        }
+        answer.outcome.map_err(StoreError::Lake)
+    }
+
     /// Takes no more frames, commits all rows, trims the log, ends the threads, lets go of the folder. Called again, it answers
     /// at once.
     ///
@@ -161,6 +184,7 @@ impl Store {
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), StoreError> {
         let started = Instant::now();
         self.closing.store(true, Ordering::Release);
+        self.shared.maintenance.stop();
         if !self.is_shut_down() {
             // While the log is open it can be trimmed. How this ends, the last flush below tells again.
             let _ = tokio::time::timeout(deadline, self.flush()).await;
@@ -236,6 +260,7 @@ impl Store {
             files_written: Counters::get(&counters.files_written),
             rows_written: Counters::get(&counters.rows_written),
             bytes_written: Counters::get(&counters.bytes_written),
+            maintenance: counters.maintenance(),
             last_flush: Duration::from_micros(Counters::get(&counters.last_flush_micros)),
             log: match &self.source {
                 Source::Log(log) => log.stats(),
@@ -285,12 +310,21 @@ fn close(log: &Log, shared: &Shared, threads: Threads) -> Result<(), StoreError>
     let applied = threads.applier.join();
     shared.flush.stop();
     let flushed = threads.flusher.join();
+    // It was stopped before, and its panics are its own.
+    let _ = threads.maintainer.join();
     if applied.is_err() || flushed.is_err() {
         return Err(StoreError::Failed { what: "a thread panicked".to_owned() });
     }
     log_closed?;
     let last = shared.flush.flushed.borrow().outcome.clone();
-    last.map(drop).map_err(StoreError::Lake)
+    let committed = last.map_err(StoreError::Lake)?;
+    // Everything is in the tables: nothing of the log is needed but its name and the ids of recent batches.
+    if committed >= log.durable()
+        && let Err(error) = log.empty(committed)
+    {
+        tracing::warn!(error = &error as &dyn std::error::Error, "log not emptied, its files stay");
+    }
+    Ok(())
 }
 
 impl Drop for Store {
@@ -299,7 +333,7 @@ impl Drop for Store {
         let Some(threads) = threads else { return };
         self.shared.abandon();
         threads.frames.abandon();
-        for thread in [threads.applier, threads.flusher] {
+        for thread in [threads.applier, threads.flusher, threads.maintainer] {
             let _ = thread.join();
         }
     }

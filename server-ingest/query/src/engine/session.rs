@@ -21,6 +21,7 @@ use super::Limits;
 use crate::error::QueryError;
 use crate::functions;
 use crate::table::CutTable;
+use crate::trace_spans;
 
 const CATALOG: &str = "scouter";
 const SCHEMA: &str = "public";
@@ -52,6 +53,8 @@ pub(super) struct Sessions {
 /// What a statement names in its `FROM`.
 pub(super) struct Mentioned {
     pub(super) tables: Vec<Table>,
+    /// The view is named, or whatever there is.
+    pub(super) view: bool,
     pub(super) unknown: Unknown,
 }
 
@@ -82,7 +85,7 @@ impl Sessions {
         for name in LEFT_OUT {
             base.deregister_udf(name).expect("functions can be taken out of a session");
         }
-        for function in functions::all() {
+        for function in functions::all().into_iter().chain(trace_spans::functions()) {
             base.register_udf(Arc::new(function)).expect("functions can be put into a session");
         }
         Self { base }
@@ -94,34 +97,40 @@ impl Sessions {
 
     /// The tables that a statement reads.
     pub(super) fn mentioned(&self, statement: &Statement) -> DataFusionResult<Mentioned> {
-        let (mut tables, mut unknown) = (Vec::new(), Vec::new());
+        let (mut tables, mut unknown, mut view) = (Vec::new(), Vec::new(), false);
         for reference in self.base.resolve_table_references(statement)? {
-            match ours(&reference) {
+            let is_view = is_in_our_schema(&reference) && reference.table() == trace_spans::NAME;
+            view |= is_view || reference.schema() == Some(INFORMATION_SCHEMA);
+            match if is_view { Some(Table::Spans) } else { ours(&reference) } {
                 Some(table) if tables.contains(&table) => {}
                 Some(table) => tables.push(table),
                 None if reference.schema() == Some(INFORMATION_SCHEMA) => {}
                 None => unknown.push(reference.to_string()),
             }
         }
-        Ok(Mentioned { tables, unknown: Unknown(unknown) })
+        Ok(Mentioned { tables, view, unknown: Unknown(unknown) })
     }
 
-    /// A session for one query. Tables without a cut are there to be listed, not to be read.
-    pub(super) fn with_cuts(&self, cuts: Vec<(Table, Cut)>) -> SessionState {
-        let schema = MemorySchemaProvider::new();
+    /// A session for one query. Tables without a cut are there to be listed, not to be read. The view is there if it is asked for, since
+    /// it has to be planned.
+    pub(super) async fn with_cuts(&self, cuts: Vec<(Table, Cut)>, view: bool) -> DataFusionResult<SessionState> {
+        let schema = Arc::new(MemorySchemaProvider::new());
         let mut cuts = cuts;
         for table in Table::ALL {
             let cut = cuts.iter().position(|(of, _)| *of == table).map(|index| cuts.swap_remove(index).1);
             schema.register_table(table.name().to_owned(), Arc::new(CutTable::new(table, cut))).expect("table names differ");
         }
         let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema(SCHEMA, Arc::new(schema)).expect("a new catalog takes a schema");
+        catalog.register_schema(SCHEMA, Arc::clone(&schema) as _).expect("a new catalog takes a schema");
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let mut state = self.base.clone();
         state.register_catalog_list(Arc::new(catalogs));
         state.mark_start_execution();
-        state
+        if view {
+            schema.register_table(trace_spans::NAME.to_owned(), trace_spans::view(&state).await?)?;
+        }
+        Ok(state)
     }
 }
 
@@ -139,7 +148,10 @@ impl Unknown {
     }
 }
 
+fn is_in_our_schema(reference: &TableReference) -> bool {
+    reference.catalog().is_none_or(|name| name == CATALOG) && reference.schema().is_none_or(|name| name == SCHEMA)
+}
+
 fn ours(reference: &TableReference) -> Option<Table> {
-    let is_ours = reference.catalog().is_none_or(|name| name == CATALOG) && reference.schema().is_none_or(|name| name == SCHEMA);
-    if is_ours { Table::from_name(reference.table()) } else { None }
+    if is_in_our_schema(reference) { Table::from_name(reference.table()) } else { None }
 }

@@ -21,12 +21,15 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::{Guarantee, LiteralGuarantee};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use scouter_storage::columns::Table;
 use scouter_storage::lake::DataFile;
+use scouter_storage::store::Cut;
 
 /// The partition column, last in every schema.
 const PARTITION: &str = "date";
@@ -59,15 +62,54 @@ fn table_schema(table: Table) -> (SchemaRef, FieldRef) {
     SCHEMAS[index].clone()
 }
 
-/// The files that may hold rows that pass `filters`.
-pub(super) fn prune(state: &dyn Session, table: Table, files: &[Arc<DataFile>], filters: &[Expr]) -> Result<Vec<Arc<DataFile>>> {
-    let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(files.to_vec()) };
+/// The files that may hold rows that pass `filters`: by the bounds of their times, then, where ids of traces are asked for, by the index
+/// of each file that is left.
+pub(super) async fn prune(state: &dyn Session, table: Table, cut: &Cut, filters: &[Expr]) -> Result<Vec<Arc<DataFile>>> {
+    let files = &cut.snapshot.files;
+    let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(files.clone()) };
     let schema = table.schema();
     let filter = state.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(&schema))?)?;
+    let ids = trace_ids(table, &filter);
     // A filter that bounds prove nothing about leaves every file in.
-    let Ok(predicate) = PruningPredicateBuilder::new().with_file_schema(schema).try_build(filter) else { return Ok(files.to_vec()) };
-    let keep = predicate.prune(&Bounds { table, files })?;
-    Ok(files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| Arc::clone(file)).collect())
+    let kept = match PruningPredicateBuilder::new().with_file_schema(schema).try_build(filter) {
+        Ok(predicate) => kept(files, &predicate.prune(&Bounds { table, files })?),
+        Err(_) => files.clone(),
+    };
+    match ids {
+        Some(ids) if !kept.is_empty() => {
+            let index = Arc::clone(&cut.trace_index);
+            let search = move || {
+                let ids: Vec<&[u8]> = ids.iter().map(Vec::as_slice).collect();
+                let may_contain = index.may_contain(&kept, &ids);
+                self::kept(&kept, &may_contain)
+            };
+            // Indexes that are not in memory are read from disk.
+            tokio::task::spawn_blocking(search).await.map_err(|error| DataFusionError::External(Box::new(error)))
+        }
+        _ => Ok(kept),
+    }
+}
+
+fn kept(files: &[Arc<DataFile>], keep: &[bool]) -> Vec<Arc<DataFile>> {
+    files.iter().zip(keep).filter(|(_, keep)| **keep).map(|(file, _)| Arc::clone(file)).collect()
+}
+
+/// The ids of which a row must have one to pass the filter; `None` if it may have others.
+fn trace_ids(table: Table, filter: &Arc<dyn PhysicalExpr>) -> Option<Vec<Vec<u8>>> {
+    if table != Table::Spans {
+        return None;
+    }
+    let guarantees = LiteralGuarantee::analyze(filter);
+    let guarantee = guarantees.iter().find(|guarantee| guarantee.column.name == "trace_id" && guarantee.guarantee == Guarantee::In)?;
+    guarantee.literals.iter().map(|literal| bytes_of(literal).map(<[u8]>::to_vec)).collect()
+}
+
+fn bytes_of(literal: &ScalarValue) -> Option<&[u8]> {
+    match literal {
+        ScalarValue::Binary(bytes) | ScalarValue::LargeBinary(bytes) | ScalarValue::BinaryView(bytes) => bytes.as_deref(),
+        ScalarValue::FixedSizeBinary(_, bytes) => bytes.as_deref(),
+        _ => None,
+    }
 }
 
 /// Reads `files` with the given columns.
@@ -99,13 +141,15 @@ pub(super) fn scan(
     Ok(DataSourceExec::from_data_source(config))
 }
 
-fn partitioned_file(table: Table, stored: &SchemaRef, file: &DataFile) -> Result<PartitionedFile> {
+fn partitioned_file(table: Table, stored: &SchemaRef, file: &Arc<DataFile>) -> Result<PartitionedFile> {
     let location = Path::from_absolute_path(&file.path).map_err(|error| DataFusionError::External(Box::new(error)))?;
     // Files never change once they are named, so their time says nothing.
     let meta = ObjectMeta { location, last_modified: Default::default(), size: file.size_bytes, e_tag: None, version: None };
-    let of_one = [Arc::new(file.clone())];
+    let of_one = [Arc::clone(file)];
     Ok(PartitionedFile::new_from_meta(meta)
         .with_partition_values(vec![ScalarValue::Date32(Some(file.date))])
+        // Who holds this keeps the file on disk: the plan outlives the cut it was made from.
+        .with_extension(Arc::clone(file))
         .with_statistics(Arc::new(statistics(table, &of_one)))
         .with_arrow_schema(Arc::clone(stored)))
 }

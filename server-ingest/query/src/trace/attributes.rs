@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Attribute;
 
 /// The attributes in canonical text, in order, repeated keys repeated. Text that is no object has none.
-pub(super) fn parse(text: &str) -> Vec<Attribute> {
+pub(crate) fn parse(text: &str) -> Vec<Attribute> {
     if text == "{}" {
         return Vec::new();
     }

@@ -4,7 +4,9 @@
 
 mod answers;
 mod limits;
+mod merged;
 mod refusals;
 mod stored;
+mod trace_spans;
 mod traces;
 mod while_flushing;

@@ -11,7 +11,7 @@ use prost::Message;
 use scouter_query::{Engine, Limits, QueryError};
 use scouter_storage::log::{BatchId, Door, Durability, Frame};
 use scouter_storage::otlp::{Envelope, judge};
-use scouter_storage::store::{Store, StoreOptions};
+use scouter_storage::store::{MaintenanceOptions, Store, StoreOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ pub(crate) const DAY: u64 = 86_400 * SECOND;
 pub(crate) struct Stored {
     pub(crate) store: Arc<Store>,
     pub(crate) engine: Engine,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// A store that commits only when it is told to.
@@ -32,14 +32,27 @@ pub(crate) fn store() -> Stored {
 }
 
 pub(crate) fn store_with(flush_interval: Duration, limits: Limits) -> Stored {
+    open(StoreOptions { flush_interval, ..StoreOptions::default() }, limits)
+}
+
+/// A store that commits only when it is told to, and treats its files as `maintenance` says.
+pub(crate) fn maintained_store(maintenance: MaintenanceOptions) -> Stored {
+    open(StoreOptions { flush_interval: Duration::from_secs(3600), maintenance, ..StoreOptions::default() }, Limits::default())
+}
+
+fn open(options: StoreOptions, limits: Limits) -> Stored {
     let folder = TempDir::new().unwrap();
-    let options = StoreOptions { flush_interval, durability: Durability::Os, ..StoreOptions::default() };
+    let options = StoreOptions { durability: Durability::Os, ..options };
     let (store, _) = Store::open(folder.path(), options).unwrap();
     let engine = Engine::new(Arc::clone(&store) as _, limits);
-    Stored { store, engine, _folder: folder }
+    Stored { store, engine, folder }
 }
 
 impl Stored {
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     pub(crate) async fn put(&self, request: &ExportTraceServiceRequest) {
         self.append(Envelope::Otlp, request.encode_to_vec()).await;
     }

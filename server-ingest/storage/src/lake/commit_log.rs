@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use deltalake_core::checkpoints::create_checkpoint_from_table_url_and_cleanup;
 use deltalake_core::kernel::transaction::CommitData;
-use deltalake_core::kernel::{Action, Add, LogicalFileView, MetadataExt, StructType, Transaction, new_metadata};
+use deltalake_core::kernel::{Action, Add, LogicalFileView, MetadataExt, Remove, StructType, Transaction, new_metadata};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTableBuilder, DeltaTableError};
 use serde_json::json;
@@ -24,6 +24,10 @@ use crate::log::Position;
 /// Commit files older than this are deleted once a checkpoint covers them. Delta's default of 30 days would mean millions of
 /// files in one folder at a commit a second; time travel is not promised.
 const LOG_RETENTION: &str = "interval 1 days";
+
+/// How long a checkpoint remembers files that were taken out. Delta's default of 7 days would mean hundreds of thousands of them, since
+/// nearly every small file is merged.
+const REMOVED_FILE_RETENTION: &str = "interval 1 hours";
 
 /// Reads the newest version of the table in `dir`. `Snapshot::default()` when there is none.
 pub(super) async fn load(table: Table, dir: &Path, app_id: &str) -> Result<Snapshot, LakeError> {
@@ -59,20 +63,71 @@ pub(super) fn actions(table: Table, dir: &Path, created: bool, files: &[DataFile
     Ok((actions, operation))
 }
 
-/// The bytes of a commit: the actions, and the position that the table holds after it.
+/// The actions of a commit that puts `added` in the place of `removed`. `expired` rows are gone for good; others are the same rows in
+/// other files, which Delta calls no change of data.
+pub(super) fn replacing_actions(
+    table: Table,
+    dir: &Path,
+    removed: &[Arc<DataFile>],
+    added: &[DataFile],
+    why: &Replacing,
+) -> Result<(Vec<Action>, DeltaOperation), LakeError> {
+    let data_change = matches!(why, Replacing::Expired { .. });
+    let now = Utc::now().timestamp_millis();
+    let mut actions = Vec::with_capacity(removed.len() + added.len() + 1);
+    for file in removed {
+        actions.push(Action::Remove(Remove {
+            path: relative_path(dir, file),
+            data_change,
+            deletion_timestamp: Some(now),
+            extended_file_metadata: Some(true),
+            partition_values: Some(HashMap::from([(PARTITION.to_owned(), Some(date_text(file.date)))])),
+            size: Some(i64::try_from(file.size_bytes).expect("file sizes are below 2^63")),
+            ..Remove::default()
+        }));
+    }
+    for file in added {
+        actions.push(Action::Add(Add { data_change, ..add(table, dir, file)? }));
+    }
+    let operation = match why {
+        Replacing::Merged { target_bytes } => {
+            DeltaOperation::Optimize { predicate: None, target_size: i64::try_from(*target_bytes).unwrap_or(i64::MAX) }
+        }
+        Replacing::Expired { before } => DeltaOperation::Delete { predicate: Some(format!("{PARTITION} < '{}'", date_text(*before))) },
+    };
+    Ok((actions, operation))
+}
+
+/// The bytes of a commit: the actions, and the position that the table holds after it when they add rows.
 pub(super) fn commit_bytes(
     dir: &Path,
     actions: Vec<Action>,
     operation: DeltaOperation,
-    app_id: &str,
-    position: Position,
+    appended: Option<(&str, Position)>,
 ) -> Result<Vec<u8>, LakeError> {
-    let version = i64::try_from(position.0).expect("positions are counted from 1 and stay below 2^63");
-    let transaction = Transaction::new_with_last_update(app_id, version, Some(Utc::now().timestamp_millis()));
-    let metadata = HashMap::from([("isBlindAppend".to_owned(), json!(true))]);
-    let data = CommitData::new(actions, operation, metadata, vec![transaction]);
+    let transaction = appended.map(|(app_id, position)| {
+        let version = i64::try_from(position.0).expect("positions are counted from 1 and stay below 2^63");
+        Transaction::new_with_last_update(app_id, version, Some(Utc::now().timestamp_millis()))
+    });
+    let metadata = HashMap::from([("isBlindAppend".to_owned(), json!(appended.is_some()))]);
+    let data = CommitData::new(actions, operation, metadata, transaction.into_iter().collect());
     let bytes = data.get_bytes().map_err(|error| LakeError::delta("written", dir, error.into()))?;
     Ok(bytes.to_vec())
+}
+
+/// Why files are taken out of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replacing {
+    /// Their rows are in the files that are added.
+    Merged {
+        /// The size that merged files are meant to reach.
+        target_bytes: u64,
+    },
+    /// Their date is past its retention.
+    Expired {
+        /// The first date that is kept.
+        before: i32,
+    },
 }
 
 /// How [`publish`] ended.
@@ -191,6 +246,7 @@ fn definition(table: Table, dir: &Path) -> Result<([Action; 2], DeltaOperation),
     let configuration = [
         ("delta.appendOnly", "false".to_owned()),
         ("delta.logRetentionDuration", LOG_RETENTION.to_owned()),
+        ("delta.deletedFileRetentionDuration", REMOVED_FILE_RETENTION.to_owned()),
         ("delta.checkpointInterval", super::table::CHECKPOINT_COMMITS.to_string()),
         (FORMAT_VERSION_KEY, Table::FORMAT_VERSION.to_string()),
     ];
@@ -208,9 +264,13 @@ fn definition(table: Table, dir: &Path) -> Result<([Action; 2], DeltaOperation),
     Ok(([Action::Protocol(protocol), Action::Metadata(metadata)], operation))
 }
 
-fn add(table: Table, dir: &Path, file: &DataFile) -> Result<Add, LakeError> {
+fn relative_path(dir: &Path, file: &DataFile) -> String {
     let relative = file.path.strip_prefix(dir).expect("a table's files are in its folder");
-    let path = relative.to_str().expect("names of folders and files are made here and are ASCII").to_owned();
+    relative.to_string_lossy().into_owned()
+}
+
+fn add(table: Table, dir: &Path, file: &DataFile) -> Result<Add, LakeError> {
+    let path = relative_path(dir, file);
     let date = date_text(file.date);
     let mut stats = json!({"numRecords": file.rows});
     if let (Some(min), Some(max)) = (timestamp_text(file.min_time_micros), timestamp_text(file.max_time_micros)) {

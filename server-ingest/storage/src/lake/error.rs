@@ -44,6 +44,18 @@ pub enum LakeError {
         #[source]
         source: ParquetError,
     },
+    /// A Parquet file could not be read for merging.
+    #[error("could not read the Parquet file {path}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        #[source]
+        source: ParquetError,
+    },
+    /// Background work was told to stop; nothing of it is visible.
+    #[error("stopped by the shutdown")]
+    Stopped,
     /// Rows could not be brought into the order of a file.
     #[error("rows of table {table} could not be sorted")]
     Arrow {

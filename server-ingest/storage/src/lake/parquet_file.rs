@@ -23,6 +23,9 @@ use super::LakeError;
 use super::schema::{file_schema, leaf_types, time_column};
 use crate::columns::Table;
 
+/// How the footer of a file written here begins to name its writer. Only such files are known to be sorted.
+pub(super) const CREATED_BY: &str = "scouter-storage";
+
 /// Rows of a row group: the unit a reader can skip. Smaller ones make a lookup read more bloom filters.
 const ROW_GROUP_ROWS: usize = 131_072;
 
@@ -35,9 +38,9 @@ const COLUMNS_WITH_STATISTICS: [&str; 3] = ["duration_nano", "status_code", "tra
 /// How the files of one table are written.
 #[derive(Debug)]
 pub(super) struct FileFormat {
-    schema: SchemaRef,
-    properties: WriterProperties,
-    time_column: usize,
+    pub(super) schema: SchemaRef,
+    pub(super) properties: WriterProperties,
+    pub(super) time_column: usize,
 }
 
 /// What a written file holds.
@@ -57,7 +60,7 @@ impl FileFormat {
         debug_assert_eq!(leaves.len(), columns.num_columns());
 
         let mut properties = WriterProperties::builder()
-            .set_created_by(concat!("scouter-storage ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_created_by(format!("{CREATED_BY} {}", env!("CARGO_PKG_VERSION")))
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_coerce_types(true)

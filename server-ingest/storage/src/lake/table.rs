@@ -1,17 +1,20 @@
-//! One table: committing units to it, exactly once.
+//! One table: committing units to it, exactly once, and putting files in the place of others.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::commit_log::{self, Published};
+use super::commit_log::{self, Published, Replacing};
 use super::order::sort_by_date;
 use super::parquet_file::FileFormat;
+use super::trace_index::{self, TraceIndexBuilder};
 use super::{DataFile, LakeError, Snapshot};
 use crate::columns::Table;
 use crate::log::Position;
@@ -43,13 +46,32 @@ pub(crate) struct LakeTable {
     table: Table,
     dir: PathBuf,
     app_id: String,
-    format: FileFormat,
+    format: Arc<FileFormat>,
     snapshot: Arc<Snapshot>,
     /// The last attempt ended without knowing what is on disk: `snapshot` must be read again before the next one.
     stale: bool,
     /// Files of attempts that failed. Deleted when a fresh snapshot shows that no commit names them.
     doubtful: Vec<PathBuf>,
+    /// Files that a commit took out of the table since it was opened, and when. Who reads an older snapshot holds the file too.
+    taken_out: Vec<(Arc<DataFile>, Instant)>,
     fault: FaultHook,
+}
+
+/// Where a table is and how its files are written: what work beside the table's commits needs.
+#[derive(Debug, Clone)]
+pub(crate) struct TablePlace {
+    pub(super) table: Table,
+    pub(super) dir: PathBuf,
+    pub(super) format: Arc<FileFormat>,
+    app_id: String,
+}
+
+impl TablePlace {
+    /// The files that the newest version on disk names, whoever wrote it.
+    pub(super) fn named_on_disk(&self, runtime: &LakeRuntime) -> Result<HashSet<PathBuf>, LakeError> {
+        let snapshot = runtime.run(commit_log::load(self.table, &self.dir, &self.app_id))?;
+        Ok(snapshot.files.iter().map(|file| file.path.clone()).collect())
+    }
 }
 
 /// What a commit did.
@@ -71,8 +93,9 @@ impl LakeTable {
         let dir = tables.join(table.name());
         let app_id = app_id.to_string();
         let format = FileFormat::new(table).map_err(|source| LakeError::Parquet { path: dir.clone(), source })?;
+        let format = Arc::new(format);
         let snapshot = Arc::new(runtime.run(commit_log::load(table, &dir, &app_id))?);
-        Ok(Self { table, dir, app_id, format, snapshot, stale: false, doubtful: Vec::new(), fault })
+        Ok(Self { table, dir, app_id, format, snapshot, stale: false, doubtful: Vec::new(), taken_out: Vec::new(), fault })
     }
 
     pub(crate) fn table(&self) -> Table {
@@ -125,8 +148,118 @@ impl LakeTable {
         }
     }
 
+    /// Puts `added` in the place of `removed` in one commit, and says whether it did: not when another writer has taken one of them out
+    /// meanwhile. Blocking; durable when it answers.
+    ///
+    /// The position of the table stays what it is. After an error it is unknown whether the commit exists; either way the rows are there
+    /// once, and the next attempt of anything begins with reading the table.
+    pub(crate) fn replace(
+        &mut self,
+        runtime: &LakeRuntime,
+        removed: &[Arc<DataFile>],
+        added: Vec<DataFile>,
+        why: Replacing,
+    ) -> Result<bool, LakeError> {
+        let published = self.try_replace(runtime, removed, &added, why);
+        match published {
+            Ok(true) => self.adopt_replacement(removed, added),
+            Ok(false) | Err(_) => {
+                self.doubtful.extend(added.into_iter().map(|file| file.path));
+                // Who dies deletes nothing.
+                let dies = matches!(published, Err(LakeError::Injected { dies: true, .. }));
+                if !self.stale && !dies {
+                    self.delete_doubtful();
+                }
+            }
+        }
+        published
+    }
+
+    fn try_replace(
+        &mut self,
+        runtime: &LakeRuntime,
+        removed: &[Arc<DataFile>],
+        added: &[DataFile],
+        why: Replacing,
+    ) -> Result<bool, LakeError> {
+        for _ in 0..COMMIT_ATTEMPTS {
+            if self.stale {
+                self.refresh(runtime)?;
+            }
+            let named: HashSet<&Path> = self.snapshot.files.iter().map(|file| file.path.as_path()).collect();
+            let Some(version) = self.snapshot.version else { return Ok(false) };
+            if !removed.iter().all(|file| named.contains(file.path.as_path())) {
+                return Ok(false);
+            }
+            self.fault.check(FaultPoint::BeforeReplace, self.table)?;
+            let (actions, operation) = commit_log::replacing_actions(self.table, &self.dir, removed, added, &why)?;
+            let bytes = commit_log::commit_bytes(&self.dir, actions, operation, None)?;
+            // Until the answer is known to be good.
+            self.stale = true;
+            if commit_log::publish(&self.dir, version + 1, &bytes)? == Published::Yes {
+                self.fault.check(FaultPoint::AfterReplace, self.table)?;
+                self.stale = false;
+                return Ok(true);
+            }
+        }
+        Err(LakeError::Contended { path: self.dir.clone(), attempts: COMMIT_ATTEMPTS })
+    }
+
+    fn adopt_replacement(&mut self, removed: &[Arc<DataFile>], added: Vec<DataFile>) {
+        let gone: HashSet<&Path> = removed.iter().map(|file| file.path.as_path()).collect();
+        let (out, mut files): (Vec<_>, Vec<_>) = self.snapshot.files.iter().cloned().partition(|file| gone.contains(file.path.as_path()));
+        files.extend(added.into_iter().map(Arc::new));
+        let version = self.snapshot.version.map(|version| version + 1);
+        self.snapshot = Arc::new(Snapshot { version, position: self.snapshot.position, files });
+        let now = Instant::now();
+        self.taken_out.extend(out.into_iter().map(|file| (file, now)));
+    }
+
+    /// Up to `most` files that were taken out at least `grace` ago and that nobody in this process reads any more.
+    pub(crate) fn unread_files(&mut self, grace: Duration, most: usize) -> Vec<PathBuf> {
+        let mut unread = Vec::new();
+        self.taken_out.retain(|(file, since)| {
+            // One holder is this list; without another one there is nobody who could hand it on.
+            let goes = unread.len() < most && since.elapsed() >= grace && Arc::strong_count(file) == 1;
+            if goes {
+                unread.push(file.path.clone());
+            }
+            !goes
+        });
+        unread
+    }
+
+    /// Whether the snapshot may be older than what is on disk.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Files that wait for [`Self::unread_files`].
+    pub(crate) fn taken_out(&self) -> impl Iterator<Item = &DataFile> {
+        self.taken_out.iter().map(|(file, _)| file.as_ref())
+    }
+
+    pub(crate) fn place(&self) -> TablePlace {
+        TablePlace { table: self.table, dir: self.dir.clone(), format: Arc::clone(&self.format), app_id: self.app_id.clone() }
+    }
+
+    /// Reads the table again if what is on disk is not known. The rows of the snapshot may then be more than readers were told.
+    pub(crate) fn freshen(&mut self, runtime: &LakeRuntime) -> Result<(), LakeError> {
+        if self.stale { self.refresh(runtime) } else { Ok(()) }
+    }
+
     fn refresh(&mut self, runtime: &LakeRuntime) -> Result<(), LakeError> {
-        self.snapshot = Arc::new(runtime.run(commit_log::load(self.table, &self.dir, &self.app_id))?);
+        let mut fresh = runtime.run(commit_log::load(self.table, &self.dir, &self.app_id))?;
+        // A file that is still there stays the same object, so that its holders are counted together.
+        let mut known: HashMap<&Path, &Arc<DataFile>> = self.snapshot.files.iter().map(|file| (file.path.as_path(), file)).collect();
+        for file in &mut fresh.files {
+            if let Some(same) = known.remove(file.path.as_path()) {
+                *file = Arc::clone(same);
+            }
+        }
+        let now = Instant::now();
+        self.taken_out.extend(known.into_values().map(|file| (Arc::clone(file), now)));
+        self.snapshot = Arc::new(fresh);
         self.stale = false;
         self.delete_doubtful();
         Ok(())
@@ -137,9 +270,9 @@ impl LakeTable {
         if self.doubtful.is_empty() {
             return;
         }
-        let named: std::collections::HashSet<&Path> = self.snapshot.files.iter().map(|file| file.path.as_path()).collect();
+        let named: HashSet<&Path> = self.snapshot.files.iter().map(|file| file.path.as_path()).collect();
         for path in self.doubtful.drain(..).filter(|path| !named.contains(path.as_path())) {
-            let _ = fs::remove_file(path);
+            remove_data_file(&path);
         }
     }
 
@@ -155,7 +288,7 @@ impl LakeTable {
         for run in runs {
             let written = self.write_file(run.date, &run.rows, &mut files);
             if let Err(error) = written {
-                files.iter().for_each(|file: &DataFile| drop(fs::remove_file(&file.path)));
+                files.iter().for_each(|file: &DataFile| remove_data_file(&file.path));
                 return Err(error);
             }
         }
@@ -176,6 +309,9 @@ impl LakeTable {
                 return Err(error);
             }
         };
+        let mut index = TraceIndexBuilder::for_table(self.table);
+        index.add(rows);
+        index.write_for(&path);
         let (min_time_micros, max_time_micros) = facts.time_range_micros.unzip();
         files.push(DataFile { path, size_bytes: facts.size_bytes, rows: facts.rows, date, min_time_micros, max_time_micros });
         commit_log::sync_folder(&folder)
@@ -184,7 +320,7 @@ impl LakeTable {
     fn publish(&self, files: &[DataFile], position: Position) -> Result<Published, LakeError> {
         let version = self.snapshot.version.map_or(0, |version| version + 1);
         let (actions, operation) = commit_log::actions(self.table, &self.dir, version == 0, files)?;
-        let bytes = commit_log::commit_bytes(&self.dir, actions, operation, &self.app_id, position)?;
+        let bytes = commit_log::commit_bytes(&self.dir, actions, operation, Some((&self.app_id, position)))?;
         let published = commit_log::publish(&self.dir, version, &bytes)?;
         if published == Published::Yes {
             self.fault.check(FaultPoint::AfterCommit, self.table)?;
@@ -201,5 +337,13 @@ impl LakeTable {
         let version = Some(self.snapshot.version.map_or(0, |version| version + 1));
         self.snapshot = Arc::new(Snapshot { version, position, files: all });
         Commit { snapshot: Arc::clone(&self.snapshot), files: added, rows, bytes }
+    }
+}
+
+/// Best effort, with its index.
+fn remove_data_file(path: &Path) {
+    let _ = fs::remove_file(path);
+    if let Some(index) = trace_index::index_path(path) {
+        let _ = fs::remove_file(index);
     }
 }

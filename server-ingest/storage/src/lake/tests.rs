@@ -1,5 +1,6 @@
 //! Tables on a real folder: what is written is read back, by Parquet and by Delta, each unit once.
 
+mod maintaining;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -140,6 +140,30 @@ impl Folder {
         self.disk.sync_folder(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))
     }
 
+    /// Lets go of every segment and spare of a log that is closed and whose frames, up to `last`, are all needed no more.
+    pub(super) fn trim_all(&self, last: u64, ids: impl FnOnce(u64) -> Vec<u8>) -> Result<(), LogError> {
+        let mut meta = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = last + 1;
+        if meta.first < first {
+            // In the order of `trim`.
+            replace_file(&*self.disk, &self.dir, IDS_FILE, &ids(first))?;
+            let trimmed = Meta { first, durable: last.max(meta.durable), ..*meta };
+            replace_file(&*self.disk, &self.dir, META_FILE, &trimmed.encode())?;
+            *meta = trimmed;
+        }
+        let (segments, spares) = {
+            let mut state = self.lock();
+            state.disk_bytes = 0;
+            (std::mem::take(&mut state.segments), std::mem::take(&mut state.spares))
+        };
+        // A segment without a frame starts with `first`; a log that opens without it makes another.
+        let paths = segments.iter().map(|segment| &segment.path).chain(spares.iter().map(|spare| &spare.path));
+        for path in paths {
+            self.disk.remove(path).map_err(|error| LogError::io("remove", path, error))?;
+        }
+        self.disk.sync_folder(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))
+    }
+
     /// Turns a trimmed segment into a spare, or removes it.
     fn let_go(&self, segment: Arc<Segment>) -> Result<(), LogError> {
         let bytes = segment.header.segment_bytes;

@@ -11,7 +11,9 @@ use super::StoreOptions;
 use super::flusher::FlushControl;
 use super::handover::Taker;
 use super::hot::Hot;
+use super::maintainer::MaintenanceControl;
 use super::stats::Counters;
+use crate::lake::TraceIndex;
 use crate::log::{Frame, Position};
 
 /// How often the applier looks whether it was abandoned while it waits for room.
@@ -24,6 +26,8 @@ pub(super) struct Shared {
     room: Condvar,
     pub(super) applied: watch::Sender<Position>,
     pub(super) flush: FlushControl,
+    pub(super) maintenance: MaintenanceControl,
+    pub(super) trace_index: Arc<TraceIndex>,
     pub(super) counters: Counters,
     pub(super) options: StoreOptions,
     /// The threads end without finishing their work, as if the process had died.
@@ -32,13 +36,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(hot: Hot, options: StoreOptions) -> Self {
+    pub(super) fn new(hot: Hot, options: StoreOptions, trace_index: TraceIndex) -> Self {
         let applied = watch::Sender::new(hot.applied());
         Self {
             hot: Mutex::new(hot),
             room: Condvar::new(),
             applied,
             flush: FlushControl::default(),
+            maintenance: MaintenanceControl::default(),
+            trace_index: Arc::new(trace_index),
             counters: Counters::default(),
             options,
             abandoned: AtomicBool::new(false),
@@ -46,7 +52,7 @@ impl Shared {
         }
     }
 
-    /// No other lock may be taken while this one is held.
+    /// No other lock may be taken while this one is held; a table's may be held while this one is taken.
     pub(super) fn hot(&self) -> MutexGuard<'_, Hot> {
         self.hot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -58,6 +64,7 @@ impl Shared {
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         self.room.notify_all();
+        self.maintenance.stop();
         self.flush.stop();
     }
 

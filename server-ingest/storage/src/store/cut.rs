@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use crate::lake::Snapshot;
+use crate::lake::{Snapshot, TraceIndex};
 use crate::log::Position;
 
 /// All rows of one table at one instant: those of `snapshot` and those of `hot`, none twice.
+///
+/// While this or one of the snapshot's [`DataFile`](crate::lake::DataFile)s is held, none of its files is deleted.
 #[derive(Debug, Clone)]
 pub struct Cut {
     /// The committed rows.
@@ -16,6 +18,8 @@ pub struct Cut {
     pub hot: Vec<RecordBatch>,
     /// The last frame whose rows are in the cut.
     pub position: Position,
+    /// Tells which of the snapshot's files may hold a trace.
+    pub trace_index: Arc<TraceIndex>,
 }
 
 impl Cut {

@@ -10,8 +10,9 @@ use super::FaultPoint;
 use super::applier::Shared;
 use super::folder::CommittedMark;
 use super::stats::Counters;
+use super::tables::Tables;
 use crate::columns::Table;
-use crate::lake::{LakeError, LakeRuntime, LakeTable};
+use crate::lake::LakeError;
 use crate::log::{Log, Position};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -85,12 +86,10 @@ impl FlushControl {
     }
 }
 
-/// The writer of all tables.
+/// The writer of all tables' rows.
 pub(super) struct Flusher {
     pub(super) shared: Arc<Shared>,
-    pub(super) runtime: LakeRuntime,
-    /// In the order of [`Table::ALL`].
-    pub(super) tables: Vec<LakeTable>,
+    pub(super) tables: Arc<Tables>,
     pub(super) mark: CommittedMark,
     pub(super) trimmed: Position,
 }
@@ -170,9 +169,9 @@ impl Flusher {
         let busy = !units.is_empty();
         let mut failure = None;
         for (table, unit) in units {
-            let lake_table = &mut self.tables[table as usize];
+            let mut lake_table = self.tables.lock(table);
             debug_assert_eq!(lake_table.table(), table);
-            let commit = match lake_table.commit(&self.runtime, &unit.batches, unit.position) {
+            let commit = match lake_table.commit(&self.tables.runtime, &unit.batches, unit.position) {
                 Ok(commit) => commit,
                 Err(error @ LakeError::Injected { dies: true, .. }) => return Err(error),
                 Err(error) => {
@@ -190,7 +189,7 @@ impl Flusher {
             Counters::add(&counters.rows_written, commit.rows);
             Counters::add(&counters.bytes_written, commit.bytes);
             tracing::debug!(table = table.name(), position = unit.position.0, rows = commit.rows, "rows committed");
-            if let Err(error) = self.tables[table as usize].maintain(&self.runtime) {
+            if let Err(error) = lake_table.maintain(&self.tables.runtime) {
                 Counters::add(&counters.checkpoint_failures, 1);
                 tracing::warn!(table = table.name(), error = &error as &dyn std::error::Error, "checkpoint not written");
             }

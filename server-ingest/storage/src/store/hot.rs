@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::Cut;
+use super::partition::{bound_dates, day_of};
 use crate::columns::{Columns, Table};
-use crate::lake::Snapshot;
+use crate::lake::{Snapshot, TraceIndex};
 use crate::log::{Frame, Position};
 
 /// The builders are sealed at this many rows or bytes, so that finishing them never takes long.
@@ -40,6 +41,8 @@ pub(super) struct Hot {
     columns: Columns,
     /// The last frame whose rows are in `columns` or sealed.
     applied: Position,
+    /// The day on which all frames whose rows are in `columns` came in.
+    received_day: i32,
     /// The last frame whose rows are sealed.
     sealed_to: Position,
     /// One a table, in the order of [`Table::ALL`].
@@ -61,7 +64,7 @@ impl Hot {
     pub(super) fn new(snapshots: Vec<Arc<Snapshot>>, applied: Position) -> Self {
         let tables =
             snapshots.into_iter().map(|snapshot| TableRows { snapshot, unit: None, sealed: Vec::new(), sealed_after: applied }).collect();
-        Self { columns: Columns::new(), applied, sealed_to: applied, tables, finished_rows: 0, finished_bytes: 0 }
+        Self { columns: Columns::new(), applied, received_day: 0, sealed_to: applied, tables, finished_rows: 0, finished_bytes: 0 }
     }
 
     pub(super) fn applied(&self) -> Position {
@@ -85,6 +88,12 @@ impl Hot {
         // makes every batch lie wholly before or wholly after a table's position.
         if self.tables.iter().any(|rows| rows.snapshot.position >= self.applied && rows.snapshot.position < position) {
             self.seal();
+        }
+        // One batch, one window of dates: replay makes the same of the same frames.
+        let day = day_of(frame.received_unix_nano);
+        if day != self.received_day {
+            self.seal();
+            self.received_day = day;
         }
         self.columns.append(&frame.payload, frame.envelope, &frame.rejected_spans, &frame.rejected_records);
         self.applied = position;
@@ -111,6 +120,7 @@ impl Hot {
             if rows.snapshot.position >= self.applied {
                 continue;
             }
+            let batch = bound_dates(batch, self.received_day);
             debug_assert!(rows.snapshot.position <= after, "a batch lies on both sides of its table's position");
             if rows.sealed.is_empty() {
                 rows.sealed_after = after;
@@ -122,11 +132,16 @@ impl Hot {
     }
 
     /// All rows of a table.
-    pub(super) fn cut(&mut self, table: Table) -> Cut {
+    pub(super) fn cut(&mut self, table: Table, trace_index: &Arc<TraceIndex>) -> Cut {
         self.seal();
         let rows = &self.tables[table as usize];
         let unit = rows.unit.iter().flat_map(|unit| &unit.batches);
-        Cut { snapshot: Arc::clone(&rows.snapshot), hot: unit.chain(&rows.sealed).cloned().collect(), position: self.applied }
+        Cut {
+            snapshot: Arc::clone(&rows.snapshot),
+            hot: unit.chain(&rows.sealed).cloned().collect(),
+            position: self.applied,
+            trace_index: Arc::clone(trace_index),
+        }
     }
 
     /// The unit of every table that has rows: the one that is waiting for another attempt, else all that is applied now.
@@ -151,6 +166,15 @@ impl Hot {
         rows.snapshot = snapshot;
         self.finished_rows -= unit.batches.iter().map(RecordBatch::num_rows).sum::<usize>();
         self.finished_bytes -= unit.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+    }
+
+    /// Other files hold the rows of `table`. When the new snapshot also has rows that are still hot here, because the outcome of their
+    /// commit was not known, readers keep the old one until the flusher has found out.
+    pub(super) fn replaced(&mut self, table: Table, snapshot: &Arc<Snapshot>) {
+        let rows = &mut self.tables[table as usize];
+        if snapshot.position == rows.snapshot.position {
+            rows.snapshot = Arc::clone(snapshot);
+        }
     }
 
     /// The last position at which every table has committed all its rows: how far the log may be trimmed. A table without hot

@@ -14,9 +14,10 @@ use super::flusher::Flusher;
 use super::folder::{self, CommittedMark, FolderLock};
 use super::handover::{Taker, handover};
 use super::hot::Hot;
+use super::maintainer::Maintainer;
+use super::tables::Tables;
 use super::{Source, Store, StoreError, StoreOptions, Threads};
-use crate::columns::Table;
-use crate::lake::{LakeRuntime, LakeTable};
+use crate::lake::TraceIndex;
 use crate::log::{BatchId, Frame, Log, LogError, Opened, Position};
 
 /// What was found when a store was opened.
@@ -67,7 +68,7 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Rec
     let replayed_frames = parts.replayed_frames;
     let recent_batch_ids = std::mem::take(&mut parts.opened.recent_batch_ids);
     let torn_bytes = parts.opened.torn_bytes;
-    let known = parts.flusher.tables.iter().map(|table| table.snapshot().position).chain([parts.flusher.mark.read()]).max();
+    let known = parts.flusher.tables.snapshots().iter().map(|snapshot| snapshot.position).chain([parts.flusher.mark.read()]).max();
     if known > Some(parts.opened.last) {
         // The next frames would get positions the tables take for committed. The names of positions go with the log's UUID.
         retired_log = Some(retire(parts, &dir)?);
@@ -89,12 +90,18 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Rec
         let (shared, frames) = (Arc::clone(&shared), frames.clone());
         move || applier::run(&shared, &frames)
     })?;
+    let maintainer = Maintainer::new(Arc::clone(&shared), Arc::clone(&flusher.tables));
     let flusher = spawn("scouter-flusher", {
         let log = Arc::clone(&log);
         move || flusher.run(&log)
     });
     let flusher = flusher.inspect_err(|_| frames.abandon())?;
-    let threads = Threads { applier, flusher, frames };
+    let maintainer = spawn("scouter-maintainer", move || maintainer.run());
+    let maintainer = maintainer.inspect_err(|_| {
+        shared.abandon();
+        frames.abandon();
+    })?;
+    let threads = Threads { applier, flusher, maintainer, frames };
     let store = Store {
         shared,
         source: Source::Log(log),
@@ -109,10 +116,10 @@ fn open_parts(dir: &Path, options: &StoreOptions) -> Result<Parts, StoreError> {
     let (giver, frames) = handover();
     let sink = Box::new(move |position, frame| giver.give(position, frame));
     let (log, opened) = Log::open(&folder::log_dir(dir), options.log_options(), sink)?;
-    let (runtime, tables) = open_tables(dir, opened.log_id, options)?;
+    let tables = Arc::new(Tables::open(&folder::tables_dir(dir), opened.log_id, options)?);
     let mark = CommittedMark::new(dir, opened.log_id);
-    let (shared, committed) = shared_of(&tables, &mark, opened.trimmed, options);
-    let mut flusher = Flusher { shared: Arc::clone(&shared), runtime, tables, mark, trimmed: Position(0) };
+    let (shared, committed) = shared_of(&tables, &mark, opened.trimmed, options, true);
+    let mut flusher = Flusher { shared: Arc::clone(&shared), tables, mark, trimmed: Position(0) };
     // Not trimmed while frames are read from the segments.
     let flush_bytes = options.flush_bytes.min(options.hot_max_bytes / 2);
     let replayed_frames = replay(&shared, log.replay(committed), opened.last, |bytes| {
@@ -121,25 +128,18 @@ fn open_parts(dir: &Path, options: &StoreOptions) -> Result<Parts, StoreError> {
     Ok(Parts { log, frames, opened, flusher, replayed_frames })
 }
 
-fn open_tables(dir: &Path, log_id: Uuid, options: &StoreOptions) -> Result<(LakeRuntime, Vec<LakeTable>), StoreError> {
-    let runtime = LakeRuntime::new().map_err(|error| StoreError::Failed { what: format!("no runtime: {error}") })?;
-    let tables = folder::tables_dir(dir);
-    let open = |table| LakeTable::open(&runtime, &tables, table, log_id, options.fault.clone());
-    let tables = Table::ALL.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    Ok((runtime, tables))
-}
-
 /// The state before replay, and the position after which it begins: all tables have the frames up to it.
 ///
 /// A table may have committed nothing for long, since it had no rows; what the log was trimmed of is in the tables all the same, and the mark,
 /// which is not synced, may be older than that. Each frame has a row, so some table committed the last trimmed frame or a later one. If none
 /// did, tables are missing; then nothing is skipped, and the replay says which frame it does not find.
-fn shared_of(tables: &[LakeTable], mark: &CommittedMark, trimmed: Position, options: &StoreOptions) -> (Arc<Shared>, Position) {
-    let snapshots: Vec<_> = tables.iter().map(|table| Arc::clone(table.snapshot())).collect();
+fn shared_of(tables: &Tables, mark: &CommittedMark, trimmed: Position, options: &StoreOptions, may_write: bool) -> (Arc<Shared>, Position) {
+    let snapshots = tables.snapshots();
     let lowest = snapshots.iter().map(|snapshot| snapshot.position).min().unwrap_or_default();
     let is_covered = snapshots.iter().any(|snapshot| snapshot.position >= trimmed);
     let committed = lowest.max(mark.read()).max(if is_covered { trimmed } else { Position(0) });
-    (Arc::new(Shared::new(Hot::new(snapshots, committed), options.clone())), committed)
+    let trace_index = TraceIndex::new(options.trace_index_bytes, may_write);
+    (Arc::new(Shared::new(Hot::new(snapshots, committed), options.clone(), trace_index)), committed)
 }
 
 /// Applies frames, telling `grown` after each how many hot bytes there are. `last` is the last durable frame, which a trimmed
@@ -195,10 +195,10 @@ pub(super) fn open_read_only(dir: &Path) -> Result<Arc<Store>, StoreError> {
     };
     let options = StoreOptions::default();
     let log_id = log.as_ref().map_or(Uuid::nil(), |(_, opened)| opened.log_id);
-    let (runtime, tables) = open_tables(&dir, log_id, &options)?;
+    let tables = Tables::open(&folder::tables_dir(&dir), log_id, &options)?;
     let trimmed = log.as_ref().map_or(Position(0), |(_, opened)| opened.trimmed);
-    let (shared, committed) = shared_of(&tables, &CommittedMark::new(&dir, log_id), trimmed, &options);
-    drop((runtime, tables));
+    let (shared, committed) = shared_of(&tables, &CommittedMark::new(&dir, log_id), trimmed, &options, false);
+    drop(tables);
     let mut last = committed;
     if let Some((log, opened)) = &log {
         last = opened.last;

@@ -27,8 +27,57 @@ pub struct StoreOptions {
     pub hot_max_bytes: usize,
     /// How long [`super::Store::cut`] and [`super::Store::flush`] wait for frames to be applied.
     pub apply_timeout: Duration,
+    /// Memory of the indexes that tell which files may hold a trace.
+    pub trace_index_bytes: usize,
+    /// Merging, expiry and deletion of files.
+    pub maintenance: MaintenanceOptions,
     /// Failures for tests.
     pub fault: FaultHook,
+}
+
+/// Settings of the background work on the tables' files.
+#[derive(Debug, Clone)]
+pub struct MaintenanceOptions {
+    /// Pause between two rounds. Zero switches the rounds off; what is asked for by [`super::Store::maintain`] is still done.
+    pub interval: Duration,
+    /// Size that merged files are meant to reach, in bytes. Files above half of it are left as they are.
+    pub target_file_bytes: u64,
+    /// Files read by one merge.
+    pub merge_max_files: usize,
+    /// Files of a date that are worth a merge.
+    pub merge_min_files: usize,
+    /// Younger files are left alone.
+    pub merge_min_age: Duration,
+    /// When the youngest file of a date is as old as this, two files are worth a merge.
+    pub settled_age: Duration,
+    /// How long the merging thread rests, as a multiple of the time it works.
+    pub rest: f64,
+    /// How long a file that was taken out of its table, or that no table names, stays on disk at least.
+    pub delete_grace: Duration,
+    /// Time between two searches for files that no table names.
+    pub sweep_interval: Duration,
+    /// Dates that are kept, today's included; `None` keeps all.
+    pub retention_days: Option<u32>,
+    /// Files that one commit of expiry takes out.
+    pub expire_max_files: usize,
+}
+
+impl Default for MaintenanceOptions {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            target_file_bytes: 128 * 1024 * 1024,
+            merge_max_files: 256,
+            merge_min_files: 8,
+            merge_min_age: Duration::from_secs(120),
+            settled_age: Duration::from_secs(3600),
+            rest: 1.0,
+            delete_grace: Duration::from_secs(600),
+            sweep_interval: Duration::from_secs(600),
+            retention_days: None,
+            expire_max_files: 500,
+        }
+    }
 }
 
 impl Default for StoreOptions {
@@ -42,6 +91,8 @@ impl Default for StoreOptions {
             flush_bytes: 64 * 1024 * 1024,
             hot_max_bytes: 128 * 1024 * 1024,
             apply_timeout: Duration::from_secs(10),
+            trace_index_bytes: 64 * 1024 * 1024,
+            maintenance: MaintenanceOptions::default(),
             fault: FaultHook::default(),
         }
     }
@@ -66,6 +117,14 @@ pub enum FaultPoint {
     AfterCommit,
     /// All commits of a flush are durable and known, the log is not trimmed.
     BeforeTrim,
+    /// Merged files are synced, or the files that expired are chosen; the commit that takes the old ones out is not written.
+    BeforeReplace,
+    /// That commit is durable, the hot rows do not know.
+    AfterReplace,
+    /// The files to delete are chosen, none is deleted.
+    BeforeDelete,
+    /// Some of them are deleted.
+    WhileDeleting,
 }
 
 /// What a test wants to happen at a [`FaultPoint`].
@@ -75,7 +134,7 @@ pub enum Fault {
     None,
     /// The step fails; the store goes on as it does after any failure.
     Fail,
-    /// The flusher stops for good, as if the process had died.
+    /// The flusher, or the maintainer if it met the point, stops for good, as if the process had died.
     Die,
 }
 

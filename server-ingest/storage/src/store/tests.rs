@@ -4,6 +4,7 @@
 mod crash;
 mod faults;
 mod frames;
+mod maintenance;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -114,6 +115,39 @@ async fn a_table_without_rows_holds_no_trim_back() {
     assert_eq!(ids(&store, Table::Spans).await, range(5));
     assert_eq!(ids(&store, Table::Psi).await, range(1));
     assert_eq!(store.stats().committed, Position(5), "what was trimmed counts as committed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_stopped_store_takes_no_room_and_goes_on_where_it_was() {
+    let folder = TempDir::new().unwrap();
+    let log_bytes = || -> u64 {
+        let entries = std::fs::read_dir(folder.path().join("log")).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    for round in 0..4 {
+        let (store, recovery) = Store::open(folder.path(), idle()).unwrap();
+        assert_eq!((recovery.last, recovery.replayed_frames, recovery.retired_log), (Position(2 * round), 0, None));
+        assert_eq!(recovery.recent_batch_ids.len() as u64, 2 * round, "repeated requests are still known");
+        assert_eq!(ids(&store, Table::Spans).await, range(round * 10));
+        for half in 0..2 {
+            let first = round * 10 + half * 5;
+            let batch_id = crate::log::BatchId(u128::from(first + 1).to_be_bytes());
+            store.append(crate::log::Frame { batch_id, ..psi_and_spans(first..first + 5) }).await.unwrap();
+        }
+        assert!(log_bytes() > 1024 * 1024);
+        store.shutdown(DEADLINE).await.unwrap();
+        drop(store);
+        assert!(log_bytes() < 4096, "{}", log_bytes());
+        let reader = Store::open_read_only(folder.path()).unwrap();
+        assert_eq!(ids(&reader, Table::Psi).await, range(round * 10 + 10));
+    }
+    // Dropped without a shutdown: the log has what the tables have not, behind the emptied part.
+    let (store, _) = Store::open(folder.path(), idle()).unwrap();
+    store.append(spans(40..50)).await.unwrap();
+    drop(store);
+    let (store, recovery) = Store::open(folder.path(), idle()).unwrap();
+    assert_eq!((recovery.last, recovery.replayed_frames), (Position(9), 1));
+    assert_eq!(ids(&store, Table::Spans).await, range(50));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::frames::{psi_and_spans, read_ids};
 use super::{DEADLINE, fast};
 use crate::columns::Table;
-use crate::store::{Store, StoreOptions};
+use crate::store::{MaintenanceOptions, Store, StoreOptions};
 
 const FOLDER: &str = "SCOUTER_TEST_CRASH_FOLDER";
 const ROUND: &str = "SCOUTER_TEST_CRASH_ROUND";
@@ -25,7 +25,9 @@ const WRITERS: u64 = 4;
 async fn writer_process() {
     let (Some(folder), Ok(round)) = (std::env::var_os(FOLDER).map(PathBuf::from), std::env::var(ROUND)) else { return };
     let round: u64 = round.parse().unwrap();
-    let options = StoreOptions { flush_interval: Duration::from_millis(10), flush_rows: 500, ..fast() };
+    // Files are merged and deleted all the time.
+    let maintenance = MaintenanceOptions { interval: Duration::from_millis(5), ..super::maintenance::eager() };
+    let options = StoreOptions { flush_interval: Duration::from_millis(10), flush_rows: 500, maintenance, ..fast() };
     let (store, _) = Store::open(&folder, options).unwrap();
     say("open".to_owned());
     let writers = (0..WRITERS).map(|writer| {

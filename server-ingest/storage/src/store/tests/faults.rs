@@ -98,7 +98,8 @@ async fn a_step_that_fails_is_tried_again_without_doubling_rows_or_leaving_files
 }
 
 fn parquet_files(dir: &std::path::Path) -> BTreeSet<std::path::PathBuf> {
-    let folders = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("_delta_log"));
+    let folders = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let folders = folders.filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('_'));
     folders.flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())).collect()
 }
 

@@ -51,6 +51,19 @@ pub(super) fn psi_and_spans(numbers: Range<u64>) -> Frame {
     frame(Envelope::Scouter, request.encode_to_vec())
 }
 
+/// The frame as if it had come in on the day `received`, with spans of these numbers that start at midnight of `day`, or a little later
+/// so that no two are at the same time.
+pub(super) fn at_day(frame: Frame, received: i32, day: i32, numbers: Range<u64>) -> Frame {
+    const DAY: u64 = 86_400_000_000_000;
+    let mut request = ExportTraceServiceRequest::decode(frame.payload.clone()).unwrap();
+    let spans = request.resource_spans.iter_mut().flat_map(|spans| &mut spans.scope_spans).flat_map(|spans| &mut spans.spans);
+    for (span, number) in spans.zip(numbers.clone()) {
+        span.start_time_unix_nano = u64::try_from(day).unwrap() * DAY + (number - numbers.start) * 1000;
+        span.end_time_unix_nano = span.start_time_unix_nano;
+    }
+    Frame { received_unix_nano: u64::try_from(received).unwrap() * DAY + 1, payload: Bytes::from(request.encode_to_vec()), ..frame }
+}
+
 fn frame(envelope: Envelope, payload: Vec<u8>) -> Frame {
     let verdict = judge(&payload, envelope).unwrap();
     assert!(verdict.rejected_spans.is_empty() && verdict.rejected_records.is_empty(), "{verdict:?}");
