@@ -52,6 +52,29 @@ impl Door {
     }
 }
 
+/// How a body is compressed on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// gzip, its default level.
+    Gzip,
+    /// zstd, its default level.
+    Zstd,
+}
+
+impl Compression {
+    /// The name on the command line and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
 /// Why a request was not acknowledged, by what to do next.
 #[derive(Debug)]
 pub enum SendError {
@@ -77,10 +100,10 @@ impl Connection {
     ///
     /// # Errors
     /// When `endpoint` is not an address.
-    pub fn new(door: Door, endpoint: &str) -> anyhow::Result<Self> {
+    pub fn new(door: Door, endpoint: &str, compression: Compression) -> anyhow::Result<Self> {
         Ok(match door {
-            Door::ScouterGrpc | Door::OtlpGrpc => Self::Grpc(grpc::GrpcConnection::new(door, endpoint)?),
-            Door::OtlpHttp => Self::Http(http::HttpConnection::new(endpoint)?),
+            Door::ScouterGrpc | Door::OtlpGrpc => Self::Grpc(grpc::GrpcConnection::new(door, endpoint, compression)?),
+            Door::OtlpHttp => Self::Http(http::HttpConnection::new(endpoint, compression)?),
         })
     }
 

@@ -25,7 +25,7 @@ use serde::Serialize;
 use tokio::{sync::RwLock, task::JoinSet};
 
 use crate::{
-    door::{Connection, Door, Login, SendError},
+    door::{Compression, Connection, Door, Login, SendError},
     latency::Histogram,
     spans::{Size, SpanSource},
 };
@@ -57,6 +57,8 @@ pub struct LoadConfig {
     pub batch_spans: u64,
     /// Requests under way at once, each on its own connection.
     pub concurrency: usize,
+    /// How bodies are compressed.
+    pub compression: Compression,
     /// How long a batch is sent again before the run ends in failure.
     pub give_up_after: Duration,
     /// Gets a line `trace_id span_id` for each acknowledged span, after its acknowledgement.
@@ -131,8 +133,9 @@ pub async fn run(config: LoadConfig, progress: impl Fn(String) + Send) -> anyhow
         None => None,
     };
     // Bad addresses are told before anything is sent.
-    let connections: Vec<Connection> =
-        (0..config.concurrency).map(|_| Connection::new(config.door, &config.endpoint)).collect::<anyhow::Result<_>>()?;
+    let connections: Vec<Connection> = (0..config.concurrency)
+        .map(|_| Connection::new(config.door, &config.endpoint, config.compression))
+        .collect::<anyhow::Result<_>>()?;
     let token = first_token(&config, &progress).await?;
 
     let step_nano = config.rate.map_or(2_000, |rate| (1e9 / rate) as u64);

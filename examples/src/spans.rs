@@ -26,7 +26,7 @@ const VARIANTS: u64 = 64;
 pub enum Size {
     /// 9 attributes, about 470 bytes.
     Small,
-    /// 16 attributes and an event, about 950 bytes.
+    /// 14 attributes and an event, about 810 bytes.
     Medium,
     /// A conversation with a language model: messages of some kilobytes, about 8 KiB in all.
     Llm,

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use scouter_examples::{
-    door::{Door, Login},
+    door::{Compression, Door, Login},
     load::{LoadConfig, Until, run},
     spans::Size,
 };
@@ -50,6 +50,9 @@ struct Arguments {
     /// Requests under way at once, each on its own connection.
     #[arg(long, default_value_t = 4)]
     concurrency: usize,
+    /// How requests are compressed.
+    #[arg(long, value_enum, default_value = "plain")]
+    compression: Compression,
     /// The same seed makes the same span ids [default: a new one each time].
     #[arg(long)]
     seed: Option<u64>,
@@ -108,6 +111,7 @@ fn config(arguments: Arguments) -> anyhow::Result<LoadConfig> {
         until,
         batch_spans: arguments.batch,
         concurrency: arguments.concurrency,
+        compression: arguments.compression,
         give_up_after: seconds_of("--give-up-after", arguments.give_up_after)?,
         ids: arguments.ids,
     })

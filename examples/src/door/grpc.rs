@@ -13,12 +13,13 @@ use scouter_tonic::{
 use tonic::{
     Code, Request, Status,
     client::Grpc,
+    codec::CompressionEncoding,
     codegen::http::uri::PathAndQuery,
     metadata::AsciiMetadataValue,
     transport::{Channel, Endpoint},
 };
 
-use super::{Door, SendError, with_causes};
+use super::{Compression, Door, SendError, with_causes};
 
 /// A request that got no answer in this time is sent again.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,12 +28,13 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct GrpcConnection {
     door: Door,
+    compression: Compression,
     channel: Channel,
 }
 
 impl GrpcConnection {
-    pub(super) fn new(door: Door, endpoint: &str) -> anyhow::Result<Self> {
-        Ok(Self { door, channel: channel(endpoint)? })
+    pub(super) fn new(door: Door, endpoint: &str, compression: Compression) -> anyhow::Result<Self> {
+        Ok(Self { door, compression, channel: channel(endpoint)? })
     }
 
     pub(super) async fn send(&self, body: Bytes, token: &str) -> Result<u64, SendError> {
@@ -42,6 +44,11 @@ impl GrpcConnection {
         request.metadata_mut().insert(AUTHORIZATION, bearer);
 
         let mut client = Grpc::new(self.channel.clone());
+        client = match self.compression {
+            Compression::Plain => client,
+            Compression::Gzip => client.send_compressed(CompressionEncoding::Gzip),
+            Compression::Zstd => client.send_compressed(CompressionEncoding::Zstd),
+        };
         client.ready().await.map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source())))?;
         match self.door {
             Door::ScouterGrpc => client

@@ -1,6 +1,6 @@
 //! OTLP over HTTP.
 
-use std::error::Error as _;
+use std::{error::Error as _, io::Write as _};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -8,30 +8,33 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 use reqwest::{Client, StatusCode, Url, header, redirect};
 
-use super::{SendError, grpc::REQUEST_TIMEOUT, with_causes};
+use super::{Compression, SendError, grpc::REQUEST_TIMEOUT, with_causes};
 
 /// A pool of HTTP connections to one address.
 #[derive(Debug, Clone)]
 pub struct HttpConnection {
     client: Client,
     traces: Url,
+    compression: Compression,
 }
 
 impl HttpConnection {
-    pub(super) fn new(endpoint: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(endpoint: &str, compression: Compression) -> anyhow::Result<Self> {
         let endpoint = Url::parse(endpoint).with_context(|| format!("{endpoint:?} is not an address such as http://127.0.0.1:4318"))?;
         let traces = endpoint.join("/v1/traces").context("the endpoint takes no path")?;
         // A redirected POST may arrive as a GET without its spans, and be answered with 200.
         let client = Client::builder().timeout(REQUEST_TIMEOUT).tcp_nodelay(true).redirect(redirect::Policy::none());
         let client = client.build().context("the HTTP client cannot be set up")?;
-        Ok(Self { client, traces })
+        Ok(Self { client, traces, compression })
     }
 
     pub(super) async fn send(&self, body: Bytes, token: &str) -> Result<u64, SendError> {
-        let answer = self
-            .client
-            .post(self.traces.clone())
-            .header(header::CONTENT_TYPE, "application/x-protobuf")
+        let body = compress(body, self.compression).map_err(|error| SendError::Refused(format!("the body is not compressed: {error}")))?;
+        let mut request = self.client.post(self.traces.clone()).header(header::CONTENT_TYPE, "application/x-protobuf");
+        if self.compression != Compression::Plain {
+            request = request.header(header::CONTENT_ENCODING, self.compression.name());
+        }
+        let answer = request
             .bearer_auth(token)
             .body(body)
             .send()
@@ -52,5 +55,17 @@ impl HttpConnection {
             }
             _ => SendError::Refused(text),
         })
+    }
+}
+
+fn compress(body: Bytes, compression: Compression) -> std::io::Result<Bytes> {
+    match compression {
+        Compression::Plain => Ok(body),
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(&body)?;
+            encoder.finish().map(Bytes::from)
+        }
+        Compression::Zstd => zstd::encode_all(&body[..], zstd::DEFAULT_COMPRESSION_LEVEL).map(Bytes::from),
     }
 }

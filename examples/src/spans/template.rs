@@ -122,8 +122,6 @@ fn span(variant: u64, size: Size, has_parent: bool) -> Span {
             string("db.system.name", "postgresql"),
             string("db.query.text", "SELECT id, amount, currency, state FROM payments WHERE order_id = $1 AND state <> $2"),
             int("db.response.returned_rows", pick(10, 500) as i64),
-            string("user_agent.original", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"),
-            string("server.address", "api-0.internal.example"),
             strings("feature.flags", &["new-ranker", "cached-embeddings", "strict-json"]),
         ]),
         Size::Llm => attributes.extend([

@@ -61,7 +61,7 @@ fn span_ids_do_not_repeat() {
 
 #[test]
 fn sizes_are_what_they_say() {
-    for (size, attributes, bytes) in [(Size::Small, 9, 430..510), (Size::Medium, 16, 850..1100), (Size::Llm, 17, 7_500..9_000)] {
+    for (size, attributes, bytes) in [(Size::Small, 9, 430..510), (Size::Medium, 14, 760..860), (Size::Llm, 17, 7_500..9_000)] {
         let source = source(5, size);
         let body = source.body(0..4096, Envelope::Otlp);
         let each = body.len() / 4096;

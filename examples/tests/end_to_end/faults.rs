@@ -5,7 +5,7 @@ use std::{path::Path, process::Output, time::Duration};
 use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use scouter_examples::{
-    door::{Connection, Door, SendError},
+    door::{Compression, Connection, Door, SendError},
     spans::mix,
 };
 use scouter_tonic::{codec::SendBytes, grpc::InsertMessageResponse, limits::MAX_REQUEST_BYTES, path};
@@ -144,7 +144,7 @@ async fn a_request_above_the_limit_is_refused_for_good() {
         (Door::OtlpHttp, &server.addresses.otlp_http, "413"),
         (Door::OtlpHttp, &server.addresses.http, "413"),
     ] {
-        let connection = Connection::new(door, &format!("http://{address}")).expect("it is an address");
+        let connection = Connection::new(door, &format!("http://{address}"), Compression::Plain).expect("it is an address");
         match connection.send(body.clone(), &token).await {
             Err(SendError::Refused(text)) => assert!(text.contains(expected), "{} at {address}: {text}", door.name()),
             other => panic!("{} at {address}: expected {expected}, got {other:?}", door.name()),

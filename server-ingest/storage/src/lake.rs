@@ -21,10 +21,13 @@
 
 mod choose;
 mod commit_log;
+mod damage;
 mod error;
+mod gather;
 mod merge;
 mod order;
 mod pace;
+mod pages;
 mod parquet_file;
 mod schema;
 mod snapshot;

@@ -4,6 +4,10 @@
 //! into Arrow, [`lake`] writes Parquet files and Delta commits, [`store`] ties these together and gives readers one
 //! consistent cut of stored and recent rows.
 
+// The checks that the fuzz target, the tests of the crate and the tests beside it share say `scouter_storage`.
+#[cfg(test)]
+extern crate self as scouter_storage;
+
 pub mod otlp;
 
 pub mod log;

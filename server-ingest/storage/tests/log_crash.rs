@@ -10,7 +10,10 @@ use scouter_storage::log::{BatchId, Door, Frame, Log, LogOptions, Opened, Positi
 use scouter_storage::otlp::Envelope;
 
 const FOLDER: &str = "SCOUTER_LOG_CRASH_FOLDER";
-const KILLS: u64 = 30;
+/// How many kills; `SCOUTER_TEST_KILLS=200` for the proof.
+fn kills() -> u64 {
+    std::env::var("SCOUTER_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(40)
+}
 
 fn open(dir: &Path) -> (Log, Opened) {
     let options = LogOptions { segment_bytes: 256 * 1024, max_bytes: 64 * 1024 * 1024, ..LogOptions::default() };
@@ -67,7 +70,7 @@ fn answered_frames_survive_kill_9() {
     let mut random = seed;
     let mut answers = 0;
     let mut next_last = 0;
-    for kill in 0..KILLS {
+    for kill in 0..kills() {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
@@ -111,8 +114,8 @@ fn answered_frames_survive_kill_9() {
         assert_eq!(numbers.len(), read.len(), "seed {seed}, kill {kill}: a frame is there twice");
         log.close().expect("the log closes");
     }
-    assert!(answers as u64 > KILLS, "the children were killed before they did anything: {answers} answers");
-    eprintln!("{answers} answers, {KILLS} kills, last position {next_last}");
+    assert!(answers as u64 > kills(), "the children were killed before they did anything: {answers} answers");
+    eprintln!("{answers} answers, {} kills, last position {next_last}", kills());
 }
 
 /// `answered POSITION NUMBER`; what the test harness of the child prints is passed over.

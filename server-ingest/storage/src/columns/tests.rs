@@ -1,3 +1,5 @@
+#[path = "../../fuzz/against_prost.rs"]
+mod against_prost;
 mod derived;
 mod generate;
 mod json;

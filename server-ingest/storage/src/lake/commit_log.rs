@@ -16,6 +16,7 @@ use serde_json::json;
 use url::Url;
 use uuid::Uuid;
 
+use super::damage;
 use super::schema::{FORMAT_VERSION_KEY, PARTITION, delta_schema, time_column};
 use super::{DataFile, LakeError, Snapshot};
 use crate::columns::Table;
@@ -31,6 +32,14 @@ const REMOVED_FILE_RETENTION: &str = "interval 1 hours";
 
 /// Reads the newest version of the table in `dir`. `Snapshot::default()` when there is none.
 pub(super) async fn load(table: Table, dir: &Path, app_id: &str) -> Result<Snapshot, LakeError> {
+    let log_dir = log_dir(dir);
+    match load_undamaged(table, dir, app_id).await {
+        Ok(snapshot) => damage::check_commits(&log_dir).map(|()| snapshot),
+        Err(error) => Err(damage::blame(&log_dir, error)),
+    }
+}
+
+async fn load_undamaged(table: Table, dir: &Path, app_id: &str) -> Result<Snapshot, LakeError> {
     let failed = |source| LakeError::delta("read", dir, source);
     if !is_table(dir)? {
         return Ok(Snapshot::default());

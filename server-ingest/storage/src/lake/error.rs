@@ -35,6 +35,14 @@ pub enum LakeError {
         #[source]
         source: Box<DeltaTableError>,
     },
+    /// A file of a table's Delta log does not hold what was written to it.
+    #[error("{path} is damaged ({what}); put a copy of it in its place", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found, with the offset where that is known.
+        what: String,
+    },
     /// A Parquet file could not be written.
     #[error("could not write the Parquet file {path}", path = path.display())]
     Parquet {

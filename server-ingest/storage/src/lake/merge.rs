@@ -186,7 +186,8 @@ impl<'a> Merge<'a> {
         let mut times: Option<(i64, i64)> = None;
         let mut index = TraceIndexBuilder::for_table(self.place.table);
         while let Some(batch) = self.step()? {
-            let column = batch.column(format.time_column).as_primitive::<TimestampMicrosecondType>();
+            let column =
+                batch.column_by_name(format.time_column).expect("the schema has the column").as_primitive::<TimestampMicrosecondType>();
             if let Some((low, high)) = min(column).zip(max(column)) {
                 times = Some(times.map_or((low, high), |(least, most)| (least.min(low), most.max(high))));
             }
@@ -279,7 +280,7 @@ impl<'a> Merge<'a> {
 
 /// As in small files, but smaller: they are written by someone who waits, these are not, and stay.
 fn properties(format: &FileFormat) -> WriterProperties {
-    let mut properties = format.properties.clone().into_builder().set_max_row_group_bytes(Some(ROW_GROUP_BYTES));
+    let mut properties = WriterProperties::clone(&format.properties).into_builder().set_max_row_group_bytes(Some(ROW_GROUP_BYTES));
     for field in format.schema.fields() {
         let column = || ColumnPath::from(field.name().as_str());
         properties = match (field.data_type(), field.name().as_str()) {

@@ -1,72 +1,109 @@
 //! The order of rows inside a file, and the cut into one run of rows per date.
+//!
+//! Rows are not moved here: an order names them, and whoever writes them gathers them a few thousand at a time.
 
-use std::ops::Range;
-
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Date32Type, Int32Type, Int64Type};
+use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
+use arrow::compute::{SortColumn, concat, interleave, lexsort_to_indices, rank};
+use arrow::datatypes::{DataType, Date32Type, Int32Type, Int64Type, Schema};
 use arrow::error::ArrowError;
 
 use crate::columns::Table;
 
-/// The rows of one date, in the order of the table's sort columns, without the column `date`.
+/// Where a row is: the index of its batch among the batches that are written together, and its index in that batch.
+pub(super) type RowPlace = (usize, usize);
+
+/// The rows of one date, in the order of the table's sort columns.
 #[derive(Debug)]
 pub(super) struct DateRows {
     pub(super) date: i32,
-    pub(super) rows: RecordBatch,
+    pub(super) order: Vec<RowPlace>,
 }
 
-/// Joins the batches, sorts the rows by date and the table's sort columns, and gives one slice a date, dates ascending.
-pub(super) fn sort_by_date(table: Table, batches: &[RecordBatch]) -> Result<Vec<DateRows>, ArrowError> {
-    let schema = table.schema();
-    let date_column = schema.index_of("date")?;
-    let joined = match batches {
-        [one] => one.clone(),
-        many => concat_batches(&schema, many)?,
-    };
-    let order = sorted_indices(table, &joined)?;
-    let sorted = take_record_batch(&joined, &order)?;
-    drop(joined);
-    let dates = sorted.column(date_column).as_primitive::<Date32Type>().values().clone();
-    let mut plain = sorted;
-    plain.remove_column(date_column);
-    Ok(equal_runs(&dates).map(|run| DateRows { date: dates[run.start], rows: plain.slice(run.start, run.len()) }).collect())
-}
-
-fn sorted_indices(table: Table, rows: &RecordBatch) -> Result<UInt32Array, ArrowError> {
-    let column = |name: &str| {
-        rows.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("column {name} is missing in table {}", table.name())))
-    };
-    let dates = column("date")?;
-    let sort_columns = table.sort_columns().iter().map(|name| column(name)).collect::<Result<Vec<_>, _>>()?;
-    if let [word, time] = sort_columns.as_slice()
-        && let Some(indices) = indices_by_word_and_time(dates, word, time)?
-    {
-        return Ok(indices);
+impl DateRows {
+    /// Some columns of these rows, in their order, as one batch.
+    pub(super) fn columns(&self, batches: &[RecordBatch], names: &[&str]) -> Result<RecordBatch, ArrowError> {
+        let schema = batches.first().map_or_else(|| Schema::empty().into(), RecordBatch::schema);
+        let indices = names.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+        let gathered = indices.iter().map(|column| {
+            let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(*column).as_ref()).collect();
+            interleave(&arrays, &self.order)
+        });
+        let gathered = gathered.collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(schema.project(&indices)?.into(), gathered)
     }
-    let keys: Vec<SortColumn> =
-        std::iter::once(dates).chain(sort_columns).map(|values| SortColumn { values: values.clone(), options: None }).collect();
-    lexsort_to_indices(&keys, None)
+}
+
+/// Orders the rows of all batches by date and the table's sort columns, and gives one run a date, dates ascending.
+pub(super) fn order_by_date(table: Table, batches: &[RecordBatch]) -> Result<Vec<DateRows>, ArrowError> {
+    let dates = columns(table, batches, "date")?;
+    let dates: Vec<&PrimitiveArray<Date32Type>> = dates.into_iter().map(|dates| dates.as_primitive()).collect();
+    let order = match table.sort_columns() {
+        [word, time] => match order_by_word_and_time(&dates, &columns(table, batches, word)?, &columns(table, batches, time)?)? {
+            Some(order) => order,
+            None => order_by_columns(table, batches)?,
+        },
+        _ => order_by_columns(table, batches)?,
+    };
+    let date_of = |place: &RowPlace| dates[place.0].value(place.1);
+    Ok(order
+        .chunk_by(|left, right| date_of(left) == date_of(right))
+        .map(|run| DateRows { date: date_of(&run[0]), order: run.to_vec() })
+        .collect())
+}
+
+fn columns<'a>(table: Table, batches: &'a [RecordBatch], name: &str) -> Result<Vec<&'a dyn Array>, ArrowError> {
+    let column = |batch: &'a RecordBatch| {
+        let column = batch.column_by_name(name).map(AsRef::as_ref);
+        column.ok_or_else(|| ArrowError::SchemaError(format!("column {name} is missing in table {}", table.name())))
+    };
+    batches.iter().map(column).collect()
+}
+
+/// Any table: its sort columns are joined and compared as Arrow compares them, nulls first.
+fn order_by_columns(table: Table, batches: &[RecordBatch]) -> Result<Vec<RowPlace>, ArrowError> {
+    let names = std::iter::once("date").chain(table.sort_columns().iter().copied());
+    let keys = names.map(|name| Ok(SortColumn { values: concat(&columns(table, batches, name)?)?, options: None }));
+    let places: Vec<RowPlace> =
+        batches.iter().enumerate().flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row))).collect();
+    let order = lexsort_to_indices(&keys.collect::<Result<Vec<_>, ArrowError>>()?, None)?;
+    Ok(order.values().iter().map(|row| places[*row as usize]).collect())
 }
 
 /// The usual case, (dictionary string, Int64), by integer comparison: strings are compared once a distinct value, not a row.
 /// `None` when the columns are of other types.
-fn indices_by_word_and_time(dates: &ArrayRef, word: &ArrayRef, time: &ArrayRef) -> Result<Option<UInt32Array>, ArrowError> {
-    let is_word = matches!(word.data_type(), DataType::Dictionary(key, _) if **key == DataType::Int32);
-    if !is_word || time.data_type() != &DataType::Int64 || time.null_count() > 0 {
+fn order_by_word_and_time(
+    dates: &[&PrimitiveArray<Date32Type>],
+    words: &[&dyn Array],
+    times: &[&dyn Array],
+) -> Result<Option<Vec<RowPlace>>, ArrowError> {
+    let is_word = |word: &&dyn Array| matches!(word.data_type(), DataType::Dictionary(key, _) if **key == DataType::Int32);
+    let is_time = |time: &&dyn Array| time.data_type() == &DataType::Int64 && time.null_count() == 0;
+    let rows: usize = dates.iter().map(|dates| dates.len()).sum();
+    if !words.iter().all(is_word) || !times.iter().all(is_time) || rows >= 1 << 32 {
         return Ok(None);
     }
-    let word = word.as_dictionary::<Int32Type>();
-    let ranks = arrow::compute::rank(word.values(), None)?;
-    let dates = dates.as_primitive::<Date32Type>().values();
-    let time = time.as_primitive::<Int64Type>().values();
-    // Nulls first, as `lexsort_to_indices` has it; ranks start at 1.
-    let rank = |row: usize| word.key(row).map_or(0, |key| ranks[key]);
-    let mut keys: Vec<(u64, u64, u32)> = (0..word.len())
-        .map(|row| (u64::from(ascending_u32(dates[row])) << 32 | u64::from(rank(row)), ascending_u64(time[row]), row as u32))
-        .collect();
+    let dictionaries: Vec<&dyn Array> = words.iter().map(|word| word.as_dictionary::<Int32Type>().values().as_ref()).collect();
+    if dictionaries.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let ranks = rank(&concat(&dictionaries)?, None)?;
+    let mut keys: Vec<(u64, u64, u32, u32)> = Vec::with_capacity(rows);
+    let mut first_rank = 0;
+    for (batch, ((dates, word), time)) in dates.iter().zip(words).zip(times).enumerate() {
+        let word = word.as_dictionary::<Int32Type>();
+        let ranks = &ranks[first_rank..][..word.values().len()];
+        first_rank += ranks.len();
+        let time = time.as_primitive::<Int64Type>().values();
+        // Nulls first, as `lexsort_to_indices` has it; ranks start at 1.
+        let rank = |row: usize| word.key(row).map_or(0, |key| ranks[key]);
+        let key = |row: usize| {
+            let day = u64::from(ascending_u32(dates.value(row))) << 32;
+            (day | u64::from(rank(row)), ascending_u64(time[row]), batch as u32, row as u32)
+        };
+        keys.extend((0..word.len()).map(key));
+    }
     keys.sort_unstable();
-    Ok(Some(keys.into_iter().map(|(_, _, row)| row).collect::<Vec<_>>().into()))
+    Ok(Some(keys.into_iter().map(|(_, _, batch, row)| (batch as usize, row as usize)).collect()))
 }
 
 fn ascending_u32(value: i32) -> u32 {
@@ -75,13 +112,4 @@ fn ascending_u32(value: i32) -> u32 {
 
 fn ascending_u64(value: i64) -> u64 {
     value.cast_unsigned() ^ (1 << 63)
-}
-
-fn equal_runs(values: &[i32]) -> impl Iterator<Item = Range<usize>> {
-    let mut start = 0;
-    values.chunk_by(|left, right| left == right).map(move |run| {
-        let range = start..start + run.len();
-        start = range.end;
-        range
-    })
 }

@@ -8,18 +8,23 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::{max, min};
-use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::{ColumnDescPtr, TypePtr};
 
 use super::LakeError;
+use super::gather::{Column, PIECE_ROWS, for_each_piece};
+use super::order::{DateRows, RowPlace};
+use super::pages::{Keyed, write_nothing};
 use super::schema::{file_schema, leaf_types, time_column};
 use crate::columns::Table;
 
@@ -39,8 +44,9 @@ const COLUMNS_WITH_STATISTICS: [&str; 3] = ["duration_nano", "status_code", "tra
 #[derive(Debug)]
 pub(super) struct FileFormat {
     pub(super) schema: SchemaRef,
-    pub(super) properties: WriterProperties,
-    pub(super) time_column: usize,
+    parquet_schema: TypePtr,
+    pub(super) properties: Arc<WriterProperties>,
+    pub(super) time_column: &'static str,
 }
 
 /// What a written file holds.
@@ -96,25 +102,87 @@ impl FileFormat {
             Ok(SortingColumn { column_idx, descending: false, nulls_first: true })
         });
         let sorting = sorting.collect::<Result<Vec<_>, ParquetError>>()?;
-        let properties = properties.set_sorting_columns(Some(sorting)).build();
-        let time_column = schema.index_of(time_column(table)).map_err(|error| ParquetError::ArrowError(error.to_string()))?;
-        Ok(Self { schema: Arc::new(schema), properties, time_column })
+        let properties = Arc::new(properties.set_sorting_columns(Some(sorting)).build());
+        Ok(Self { schema: Arc::new(schema), parquet_schema: columns.root_schema_ptr(), properties, time_column: time_column(table) })
     }
 
-    /// Writes rows into a new file and syncs it. The folder is left to the caller.
-    pub(super) fn write_synced(&self, path: &Path, rows: &RecordBatch) -> Result<FileFacts, LakeError> {
+    /// Writes rows of `batches` into a new file and syncs it. The folder is left to the caller.
+    ///
+    /// Column after column: what is held is the encoded form of one of them.
+    pub(super) fn write_synced(&self, path: &Path, batches: &[RecordBatch], rows: &DateRows) -> Result<FileFacts, LakeError> {
         let create = |error| LakeError::io("create", path, error);
         let parquet = |source| LakeError::Parquet { path: path.to_owned(), source };
         let file = File::create_new(path).map_err(create)?;
-        // Without the Arrow schema in the footer every reader sees plain types, not our dictionaries.
-        let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
-        let mut writer = ArrowWriter::try_new_with_options(file, Arc::clone(&self.schema), options).map_err(parquet)?;
-        writer.write(rows).map_err(parquet)?;
-        let file = writer.into_inner().map_err(parquet)?;
+        let file = self.write(file, batches, rows).map_err(parquet)?;
         let size_bytes = sync(&file).map_err(|error| LakeError::io("sync", path, error))?;
-        let times = rows.column(self.time_column).as_primitive::<TimestampMicrosecondType>();
-        let time_range_micros = min(times).zip(max(times)).filter(|_| times.null_count() == 0);
-        Ok(FileFacts { size_bytes, rows: rows.num_rows() as u64, time_range_micros })
+        let time_range_micros = self.time_range(batches, rows).map_err(|error| parquet(error.into()))?;
+        Ok(FileFacts { size_bytes, rows: rows.order.len() as u64, time_range_micros })
+    }
+
+    /// The footer does not hold the Arrow schema, so that every reader sees plain types, not our dictionaries.
+    fn write(&self, file: File, batches: &[RecordBatch], rows: &DateRows) -> Result<File, ParquetError> {
+        let mut writer = SerializedFileWriter::new(file, Arc::clone(&self.parquet_schema), Arc::clone(&self.properties))?;
+        let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&self.schema));
+        let columns = self.schema.fields().iter().map(|field| {
+            let index = batches.first().map_or(Ok(0), |batch| batch.schema_ref().index_of(field.name()))?;
+            Ok((field, Column::new(batches, index, field.is_nullable())))
+        });
+        let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
+        let descriptions = writer.schema_descr().columns().to_vec();
+        for (number, order) in rows.order.chunks(ROW_GROUP_ROWS).enumerate() {
+            let mut encoders = factory.create_column_writers(number)?.into_iter();
+            let mut descriptions = descriptions.iter();
+            let mut row_group = writer.next_row_group()?;
+            for (field, column) in &columns {
+                let mut leaves = Vec::new();
+                leaf_types(field.data_type(), &mut leaves);
+                let leaves = leaves.len();
+                let encoders: Vec<_> = encoders.by_ref().take(leaves).collect();
+                let descriptions: Vec<_> = descriptions.by_ref().take(leaves).collect();
+                self.write_column(field, column, order, encoders, &descriptions, &mut row_group)?;
+            }
+            row_group.close()?;
+        }
+        writer.into_inner()
+    }
+
+    fn write_column(
+        &self,
+        field: &Field,
+        column: &Column<'_>,
+        order: &[RowPlace],
+        mut encoders: Vec<ArrowColumnWriter>,
+        leaves: &[&ColumnDescPtr],
+        row_group: &mut SerializedRowGroupWriter<'_, File>,
+    ) -> Result<(), ParquetError> {
+        let has_statistics = leaves.iter().any(|leaf| self.properties.statistics_enabled(leaf.path()) != EnabledStatistics::None);
+        let mut encode = |array| {
+            let values = compute_leaves(field, &array)?;
+            encoders.iter_mut().zip(&values).try_for_each(|(encoder, leaf)| encoder.write(leaf))
+        };
+        match (column, leaves) {
+            (Column::Nothing(level), _) if !has_statistics => {
+                return leaves.iter().try_for_each(|leaf| write_nothing(Arc::clone(leaf), order.len(), *level, row_group));
+            }
+            (Column::Words(words), [leaf]) if !has_statistics => return words.write(order, Arc::clone(leaf), row_group),
+            (Column::Same(value), [leaf]) if !has_statistics => {
+                let dictionary = value.to_le_bytes().to_vec();
+                let keys = vec![0; order.len()];
+                let keyed = Keyed { dictionary, entries: 1, keys: &keys, presence: None, rows: order.len() };
+                return keyed.write(Arc::clone(leaf), row_group);
+            }
+            (Column::Nothing(_), _) => encode(new_null_array(field.data_type(), order.len()))?,
+            (Column::Words(words), _) => order.chunks(PIECE_ROWS).try_for_each(|piece| encode(words.array(piece)))?,
+            (Column::Same(value), _) => encode(Arc::new(Int64Array::from_value(*value, order.len())))?,
+            (Column::Plain { arrays, piece_rows }, _) => for_each_piece(arrays, *piece_rows, order, encode)?,
+        }
+        encoders.into_iter().try_for_each(|encoder| encoder.close()?.append_to_row_group(row_group))
+    }
+
+    fn time_range(&self, batches: &[RecordBatch], rows: &DateRows) -> Result<Option<(i64, i64)>, ArrowError> {
+        let times = rows.columns(batches, &[self.time_column])?;
+        let times = times.column(0).as_primitive::<TimestampMicrosecondType>();
+        Ok(min(times).zip(max(times)).filter(|_| times.null_count() == 0))
     }
 }
 

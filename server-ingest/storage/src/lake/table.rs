@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::commit_log::{self, Published, Replacing};
-use super::order::sort_by_date;
+use super::order::{DateRows, order_by_date};
 use super::parquet_file::FileFormat;
 use super::trace_index::{self, TraceIndexBuilder};
 use super::{DataFile, LakeError, Snapshot};
@@ -277,7 +277,7 @@ impl LakeTable {
     }
 
     fn write_files(&self, batches: &[RecordBatch]) -> Result<Vec<DataFile>, LakeError> {
-        let runs = sort_by_date(self.table, batches).map_err(|source| LakeError::Arrow { table: self.table.name(), source })?;
+        let runs = order_by_date(self.table, batches).map_err(|source| LakeError::Arrow { table: self.table.name(), source })?;
         let log_dir = commit_log::log_dir(&self.dir);
         if !log_dir.is_dir() {
             fs::create_dir_all(&log_dir).map_err(|error| LakeError::io("create", &log_dir, error))?;
@@ -286,7 +286,7 @@ impl LakeTable {
         }
         let mut files = Vec::with_capacity(runs.len());
         for run in runs {
-            let written = self.write_file(run.date, &run.rows, &mut files);
+            let written = self.write_file(batches, &run, &mut files);
             if let Err(error) = written {
                 files.iter().for_each(|file: &DataFile| remove_data_file(&file.path));
                 return Err(error);
@@ -295,14 +295,14 @@ impl LakeTable {
         Ok(files)
     }
 
-    fn write_file(&self, date: i32, rows: &RecordBatch, files: &mut Vec<DataFile>) -> Result<(), LakeError> {
-        let folder = self.dir.join(format!("{}={}", super::schema::PARTITION, commit_log::date_text(date)));
+    fn write_file(&self, batches: &[RecordBatch], rows: &DateRows, files: &mut Vec<DataFile>) -> Result<(), LakeError> {
+        let folder = self.dir.join(format!("{}={}", super::schema::PARTITION, commit_log::date_text(rows.date)));
         if !folder.is_dir() {
             fs::create_dir(&folder).map_err(|error| LakeError::io("create", &folder, error))?;
             commit_log::sync_folder(&self.dir)?;
         }
         let path = folder.join(format!("{}.parquet", Uuid::now_v7()));
-        let facts = match self.format.write_synced(&path, rows) {
+        let facts = match self.format.write_synced(&path, batches, rows) {
             Ok(facts) => facts,
             Err(error) => {
                 let _ = fs::remove_file(&path);
@@ -310,10 +310,13 @@ impl LakeTable {
             }
         };
         let mut index = TraceIndexBuilder::for_table(self.table);
-        index.add(rows);
+        if self.table == Table::Spans {
+            let ids = rows.columns(batches, &["trace_id"]).map_err(|source| LakeError::Arrow { table: self.table.name(), source })?;
+            index.add(&ids);
+        }
         index.write_for(&path);
         let (min_time_micros, max_time_micros) = facts.time_range_micros.unzip();
-        files.push(DataFile { path, size_bytes: facts.size_bytes, rows: facts.rows, date, min_time_micros, max_time_micros });
+        files.push(DataFile { path, size_bytes: facts.size_bytes, rows: facts.rows, date: rows.date, min_time_micros, max_time_micros });
         commit_log::sync_folder(&folder)
     }
 

@@ -16,7 +16,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::order::sort_by_date;
+use super::order::{DateRows, order_by_date};
 use super::table::CHECKPOINT_COMMITS;
 use super::{DataFile, LakeRuntime, LakeTable};
 use crate::columns::Table;
@@ -60,6 +60,13 @@ fn plain(batch: &RecordBatch) -> Vec<arrow::array::ArrayRef> {
     batch.columns().iter().map(plain).collect()
 }
 
+/// All columns but the partition, in the order of the file.
+fn ordered(table: Table, batches: &[RecordBatch], rows: &DateRows) -> RecordBatch {
+    let schema = table.schema();
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).filter(|name| *name != "date").collect();
+    rows.columns(batches, &names).unwrap()
+}
+
 fn parquet_files(dir: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
@@ -84,12 +91,12 @@ fn committed_rows_are_read_back_in_order_and_the_table_opens_again() {
 
         let snapshot = commit.snapshot;
         assert_eq!((snapshot.version, snapshot.position, snapshot.rows()), (Some(0), Position(7), 400));
-        let expected = sort_by_date(table, &batches).unwrap();
+        let expected = order_by_date(table, &batches).unwrap();
         for (file, expected) in snapshot.files.iter().zip(&expected) {
             let rows = read(file);
             assert_eq!(rows.schema().fields().len(), table.schema().fields().len() - 1, "{table:?}: the partition is not in the file");
             assert!(rows.schema().fields().iter().all(|field| !matches!(field.data_type(), DataType::Dictionary(..))));
-            assert_eq!(plain(&rows), plain(&expected.rows), "{table:?}");
+            assert_eq!(plain(&rows), plain(&ordered(table, &batches, expected)), "{table:?}");
             assert_eq!((file.rows, file.date), (rows.num_rows() as u64, expected.date));
             assert_eq!(file.size_bytes, fs::metadata(&file.path).unwrap().len());
             assert!(file.path.is_absolute());
@@ -102,17 +109,19 @@ fn committed_rows_are_read_back_in_order_and_the_table_opens_again() {
 #[test]
 fn rows_are_sorted_by_date_service_and_time() {
     let rows = Row::some(0..5000);
-    let runs = sort_by_date(Table::Spans, &[batch(Table::Spans, &rows[..1000]), batch(Table::Spans, &rows[1000..])]).unwrap();
+    let batches = [batch(Table::Spans, &rows[..1000]), batch(Table::Spans, &rows[1000..])];
+    let runs = order_by_date(Table::Spans, &batches).unwrap();
     let mut seen = BTreeSet::new();
     for run in &runs {
-        let services = cast(run.rows.column_by_name("service_name").unwrap(), &DataType::Utf8).unwrap();
+        let rows = ordered(Table::Spans, &batches, run);
+        let services = cast(rows.column_by_name("service_name").unwrap(), &DataType::Utf8).unwrap();
         let services = services.as_string::<i32>();
-        let starts = run.rows.column_by_name("start_unix_nano").unwrap().as_primitive::<Int64Type>();
+        let starts = rows.column_by_name("start_unix_nano").unwrap().as_primitive::<Int64Type>();
         let keys: Vec<_> = (0..starts.len()).map(|row| (services.value(row), starts.value(row))).collect();
         assert!(keys.is_sorted());
-        let times = run.rows.column_by_name("start_time").unwrap().as_primitive::<TimestampMicrosecondType>();
+        let times = rows.column_by_name("start_time").unwrap().as_primitive::<TimestampMicrosecondType>();
         assert!(times.values().iter().all(|micros| micros.div_euclid(DAY_MICROS) == i64::from(run.date)));
-        seen.extend(unique_column(Table::Spans, &run.rows));
+        seen.extend(unique_column(Table::Spans, &rows));
     }
     assert!(runs.is_sorted_by_key(|run| run.date));
     assert_eq!(seen, (0..5000).collect());

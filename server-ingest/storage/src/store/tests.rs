@@ -2,8 +2,10 @@
 //! Not proved: power loss, for which the machine would have to lose its caches.
 
 mod crash;
+mod damage;
 mod faults;
 mod frames;
+mod golden;
 mod maintenance;
 
 use std::collections::HashMap;

@@ -10,8 +10,6 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::columns::StoredSpan;
-
 /// Empty, ASCII, JSON's special characters, any Unicode, long runs.
 fn string() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -169,51 +167,4 @@ pub(super) fn request() -> impl Strategy<Value = ExportTraceServiceRequest> {
     let resource_spans = (option::of(resource()), vec(scope_spans, 0..3), string())
         .prop_map(|(resource, scope_spans, schema_url)| ResourceSpans { resource, scope_spans, schema_url });
     vec(resource_spans, 0..3).prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
-}
-
-/// The spans of a request in wire order, in normal form: what a request leaves out and what it sets to the default are the
-/// same; so are all NaN, and a parent of eight zeros is none; `key_strindex`, which belongs to profiles, is not kept.
-pub(super) fn normal_form(request: ExportTraceServiceRequest) -> Vec<StoredSpan> {
-    let mut stored = Vec::new();
-    for resource_spans in request.resource_spans {
-        let mut resource = resource_spans.resource.unwrap_or_default();
-        normalize(&mut resource.attributes);
-        for scope_spans in resource_spans.scope_spans {
-            let mut scope = scope_spans.scope.unwrap_or_default();
-            normalize(&mut scope.attributes);
-            for mut span in scope_spans.spans {
-                normalize(&mut span.attributes);
-                span.events.iter_mut().for_each(|event| normalize(&mut event.attributes));
-                span.links.iter_mut().for_each(|link| normalize(&mut link.attributes));
-                span.status = span.status.filter(|status| *status != Status::default());
-                if span.parent_span_id == [0; 8] {
-                    span.parent_span_id.clear();
-                }
-                stored.push(StoredSpan {
-                    resource: resource.clone(),
-                    resource_schema_url: resource_spans.schema_url.clone(),
-                    scope: scope.clone(),
-                    scope_schema_url: scope_spans.schema_url.clone(),
-                    span,
-                });
-            }
-        }
-    }
-    stored
-}
-
-fn normalize(attributes: &mut [KeyValue]) {
-    for attribute in attributes {
-        attribute.key_strindex = 0;
-        normalize_value(attribute.value.get_or_insert_default());
-    }
-}
-
-fn normalize_value(value: &mut AnyValue) {
-    match &mut value.value {
-        Some(Value::DoubleValue(value)) if value.is_nan() => *value = f64::NAN,
-        Some(Value::ArrayValue(list)) => list.values.iter_mut().for_each(normalize_value),
-        Some(Value::KvlistValue(map)) => normalize(&mut map.values),
-        _ => {}
-    }
 }

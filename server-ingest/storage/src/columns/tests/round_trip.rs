@@ -1,6 +1,5 @@
 //! What is read back equals what was sent, with prost as the judge of what was sent.
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -8,30 +7,12 @@ use proptest::prelude::*;
 use prost::Message;
 use scouter_tonic::limits::MAX_ATTRIBUTE_DEPTH;
 
-use super::generate::{normal_form, request};
+use super::against_prost::{assert_same, check, check_legal, normal_form, read_back};
+use super::generate::request;
 use super::scramble::{Dice, Kind, damage, scramble};
 use super::{append, span, spans_of, text};
-use crate::columns::{Columns, StoredSpan, Table, span_to_otlp};
+use crate::columns::{Columns, span_to_otlp};
 use crate::otlp::{Envelope, judge};
-
-fn read_back(columns: &mut Columns) -> Vec<StoredSpan> {
-    let batches = columns.finish();
-    assert_eq!((columns.rows(), columns.finish().len()), (0, 0), "nothing is left");
-    let mut stored = Vec::new();
-    for (table, batch) in batches {
-        assert_eq!((table, batch.schema()), (Table::Spans, Table::Spans.schema()));
-        stored.extend(span_to_otlp(&batch).expect("what was written can be read"));
-    }
-    stored
-}
-
-/// Compared as text, in which all NaN are equal and the two zeros are not.
-fn assert_same(stored: &[StoredSpan], sent: &[StoredSpan]) {
-    assert_eq!(stored.len(), sent.len());
-    for (stored, sent) in stored.iter().zip(sent) {
-        assert_eq!(format!("{stored:#?}"), format!("{sent:#?}"));
-    }
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
@@ -54,14 +35,14 @@ proptest! {
     #[test]
     fn fields_in_any_order_repeated_and_in_pieces_mean_what_prost_says(request in request(), seed in any::<u64>()) {
         let payload = scramble(Kind::Request, &request.encode_to_vec(), &mut Dice(seed));
-        check_against_prost(&payload, true);
+        check_legal(&payload);
     }
 
     #[test]
     fn damaged_bytes_never_panic_and_what_is_accepted_is_stored(request in request(), seed in any::<u64>()) {
         let mut payload = request.encode_to_vec();
         damage(&mut payload, &mut Dice(seed));
-        check_against_prost(&payload, false);
+        check(&payload);
         // Nor do bytes that were never judged.
         let mut columns = Columns::new();
         columns.append(&payload, Envelope::Otlp, &[], &[]);
@@ -76,29 +57,6 @@ proptest! {
                 append(&mut Columns::new(), &payload, envelope);
             }
         }
-    }
-}
-
-fn check_against_prost(payload: &[u8], must_parse: bool) {
-    let Ok(verdict) = judge(payload, Envelope::Otlp) else {
-        assert!(!must_parse, "a legal encoding was refused: {:?}", judge(payload, Envelope::Otlp));
-        return;
-    };
-    let mut columns = Columns::new();
-    append(&mut columns, payload, Envelope::Otlp);
-    let stored = read_back(&mut columns);
-    let decoded = ExportTraceServiceRequest::decode(payload);
-    if let (Err(error), true) = (&decoded, verdict.rejected_spans.is_empty()) {
-        // Strings of a resource or scope without spans are nobody's.
-        assert!(format!("{error:?}").contains("InvalidString"), "accepted what prost cannot decode: {error:?}");
-    }
-    if let Ok(decoded) = decoded {
-        let mut sent = normal_form(decoded);
-        assert_eq!(sent.len(), verdict.spans as usize);
-        for rejected in verdict.rejected_spans.iter().rev() {
-            sent.remove(rejected.index as usize);
-        }
-        assert_same(&stored, &sent);
     }
 }
 

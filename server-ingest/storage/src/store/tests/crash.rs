@@ -16,7 +16,10 @@ use crate::store::{MaintenanceOptions, Store, StoreOptions};
 
 const FOLDER: &str = "SCOUTER_TEST_CRASH_FOLDER";
 const ROUND: &str = "SCOUTER_TEST_CRASH_ROUND";
-const ROUNDS: u64 = 20;
+/// How many kills; `SCOUTER_TEST_KILLS=200` for the proof.
+fn kills() -> u64 {
+    std::env::var("SCOUTER_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(40)
+}
 const WRITERS: u64 = 4;
 
 /// Not a test of its own: what the process below does.
@@ -60,7 +63,7 @@ async fn acknowledged_spans_survive_random_kills_once() {
     println!("seed {seed}");
     let mut random = seed | 1;
     let mut acked: Vec<(u64, u64)> = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..kills() {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;

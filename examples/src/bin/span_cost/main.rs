@@ -1,0 +1,207 @@
+//! What a span costs the real server, from the wire to the committed table: CPU, time to the acknowledgement, memory, disk.
+//!
+//! For each case a fresh `scouter-server` runs on one CPU and the load on another. The CPU time is the server's own, user and system, from
+//! the first measured request until every span is in a committed table; then the spans are counted by SQL. Beside the time to an
+//! acknowledgement stands that of a bare write and `fdatasync` of as many bytes, on the same disk right before.
+//!
+//! ```sh
+//! cargo build --release --bin scouter-server --bin span_cost
+//! target/release/span_cost            # some three minutes
+//! target/release/span_cost --full     # every batch size, door, compression and span size: half an hour
+//! ```
+
+mod cases;
+mod server;
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use scouter_examples::{
+    door::{Door, Login},
+    latency::Histogram,
+    load::{LoadConfig, LoadReport, Until, run},
+};
+
+use cases::Case;
+use server::{Memory, Server};
+
+/// Measures what a span costs a real server, and prints a table.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Every combination, not a choice of them.
+    #[arg(long)]
+    full: bool,
+    /// Only cases whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// The server's program [default: scouter-server beside this program].
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Folder on the disk to be measured [default: the folder for temporary files].
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// The CPU of the server.
+    #[arg(long, default_value_t = 1)]
+    server_cpu: usize,
+    /// The CPU of everything else.
+    #[arg(long, default_value_t = 0)]
+    client_cpu: usize,
+    /// Multiplies how many spans each case sends.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+}
+
+/// What one case showed.
+struct Outcome {
+    report: LoadReport,
+    cpu: Duration,
+    bare: Histogram,
+    idle: Memory,
+    most: Memory,
+    after: Memory,
+    bytes_on_disk: u64,
+    stored: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Threads inherit this, so it comes before the runtime.
+    if let Err(error) = server::pin_this_process(arguments.client_cpu) {
+        eprintln!("span_cost: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    let measured = tokio::runtime::Runtime::new().context("no runtime").and_then(|runtime| runtime.block_on(measure_all(&arguments)));
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("span_cost: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
+    let program = match &arguments.server {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("this program does not know where it is")?.with_file_name("scouter-server"),
+    };
+    ensure!(program.is_file(), "{} is missing; build it with: cargo build --release --bin scouter-server", program.display());
+    println!(
+        "| case | CPU µs a span | spans/s | ack p50 / p99 ms | bare fdatasync p50 / p99 ms | RSS MiB idle, most, after (anonymous) | bytes a span |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for case in cases::cases(arguments.full).into_iter().filter(|case| case.name().contains(&arguments.only)) {
+        let outcome = measure(&case, &program, arguments).await.with_context(|| case.name())?;
+        println!("{}", row(&case, &outcome));
+    }
+    Ok(())
+}
+
+async fn measure(case: &Case, program: &Path, arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let parent = arguments.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = tempfile::tempdir_in(&parent).with_context(|| format!("no folder can be made in {}", parent.display()))?;
+    let server = Server::start(program, &folder.path().join("storage"), arguments.server_cpu).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let idle = server.memory()?;
+
+    let spans = ((case.spans as f64 * arguments.scale) as u64).next_multiple_of(case.batch);
+    let warm_up = (spans / 8).next_multiple_of(case.batch);
+    load(case, &server, 1, warm_up).await?;
+    server.wait_until_committed().await?;
+
+    let bare = bare_syncs(folder.path(), case.request_bytes())?;
+    let before = server.cpu()?;
+    let report = load(case, &server, 2, spans).await?;
+    server.wait_until_committed().await?;
+    let cpu = server.cpu()? - before;
+    let most = server.memory()?.at_most();
+    // The server gives unused memory back every few seconds.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let after = server.memory()?;
+
+    let stored = server.count().await?;
+    ensure!(stored == spans + warm_up, "{stored} spans are in the table, {} were acknowledged", spans + warm_up);
+    let bytes_on_disk = server::parquet_bytes(&server.storage().join("tables"))?;
+    server.stop().await?;
+    Ok(Outcome { report, cpu, bare, idle, most, after, bytes_on_disk, stored })
+}
+
+async fn load(case: &Case, server: &Server, seed: u64, spans: u64) -> anyhow::Result<LoadReport> {
+    let grpc = format!("http://{}", server.grpc);
+    let http = format!("http://{}", server.http);
+    let (endpoint, login) = match case.door {
+        Door::ScouterGrpc => (grpc.clone(), Login::Grpc(grpc)),
+        Door::OtlpGrpc => (grpc, Login::Http(http)),
+        Door::OtlpHttp => (http.clone(), Login::Http(http)),
+    };
+    let config = LoadConfig {
+        door: case.door,
+        endpoint,
+        login,
+        username: "guest".to_owned(),
+        password: "guest".to_owned(),
+        seed,
+        size: case.size,
+        rate: case.rate,
+        until: Until::Spans(spans),
+        batch_spans: case.batch,
+        concurrency: case.concurrency(),
+        compression: case.compression,
+        give_up_after: Duration::from_secs(30),
+        ids: None,
+    };
+    let report = run(config, |_| {}).await?;
+    ensure!(report.acked == spans, "{} of {spans} spans were acknowledged: {:?}", report.acked, report.error);
+    Ok(report)
+}
+
+/// Times of writing and syncing `bytes` to a file that was written before, as the log does.
+fn bare_syncs(folder: &Path, bytes: usize) -> anyhow::Result<Histogram> {
+    const FILE_BYTES: usize = 64 * 1024 * 1024;
+    let path = folder.join("bare");
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
+    let bytes = bytes.next_multiple_of(4096).min(FILE_BYTES);
+    let content: Vec<u8> = (0..bytes).map(|index| (index as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    for offset in (0..FILE_BYTES).step_by(bytes) {
+        file.write_all_at(&content, offset as u64)?;
+    }
+    file.sync_all()?;
+    let mut times = Histogram::default();
+    for turn in 0..200 {
+        let offset = turn * bytes % (FILE_BYTES - bytes + 1) / 4096 * 4096;
+        let start = Instant::now();
+        file.write_all_at(&content, offset as u64)?;
+        file.sync_data()?;
+        times.record(start.elapsed());
+    }
+    std::fs::remove_file(&path)?;
+    Ok(times)
+}
+
+fn row(case: &Case, outcome: &Outcome) -> String {
+    let Outcome { report, cpu, bare, idle, most, after, bytes_on_disk, stored } = outcome;
+    format!(
+        "| {} | {:.2} | {:.0} | {:.2} / {:.2} | {:.2} / {:.2} | {:.0}, {:.0}, {:.0} ({:.0}, {:.0}) | {:.1} |",
+        case.name(),
+        cpu.as_secs_f64() * 1e6 / report.acked as f64,
+        report.spans_per_s,
+        report.p50_ack_ms,
+        report.p99_ack_ms,
+        bare.quantile_ms(0.5),
+        bare.quantile_ms(0.99),
+        idle.resident_mib,
+        most.resident_mib,
+        after.resident_mib,
+        idle.anonymous_mib,
+        after.anonymous_mib,
+        *bytes_on_disk as f64 / *stored as f64,
+    )
+}
