@@ -111,7 +111,7 @@ def running_server() -> Iterator[Server]:
 
         def healthy() -> bool:
             assert process.poll() is None, f"the server ended:\n{log.read_text(errors='replace')}"
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{http}/healthz", timeout=2) as answer:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{http}/readyz", timeout=2) as answer:
                 return int(answer.status) == 200
             return False
 

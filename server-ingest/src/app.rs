@@ -1,53 +1,125 @@
-//! The wiring of `scouter-server serve`: addresses are taken, the store is opened, the doors open, and all of it ends in
-//! the opposite order.
+//! The wiring of `scouter-server serve`: addresses are taken, health is served, the store is opened, the doors open, and all of it
+//! ends in the opposite order.
 
 use std::{
     io::Write,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
 use scouter_query::{Engine, Limits};
 use scouter_storage::store::{Store, StoreOptions};
-use tokio::{net::TcpListener, signal::unix::SignalKind, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Admission,
     auth::Auth,
-    config::Checked,
-    grpc::{self, GrpcDoors},
-    http::{self, HttpDoors},
+    config::{Checked, Secret, key_folder},
+    grpc::{self, GrpcDoors, Health},
+    http::{self, Front, HttpDoors, Life, Stage},
     ingest::Ingest,
-    telemetry::Metrics,
+    listener::{ConnectionLimits, Hinges, bind},
+    receive::Intake,
+    telemetry::{ConnectionMetrics, Metrics},
+    tls::ServerTls,
 };
-
-/// Bodies of all requests between the door and the disk.
-const IN_FLIGHT_BYTES: usize = 256 * 1024 * 1024;
-/// How long requests under way may take after the signal to stop.
-const DRAIN: Duration = Duration::from_secs(10);
-/// How long the last rows may take on their way into the tables. What does not make it stays in the log.
-const FINAL_FLUSH: Duration = Duration::from_secs(20);
 
 /// Runs the server until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// It could not start, or a listener failed while it ran.
+/// It could not start, a listener failed while it ran, or the log did.
 pub async fn serve(config: Checked) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
     let listeners = Listeners::bind(&config).await?;
     let addresses = listeners.addresses()?;
+    let tls = config.tls.clone().map(ServerTls::open).transpose()?.map(Arc::new);
 
-    let options = StoreOptions {
-        holder: addresses.http.to_string(),
-        durability: config.durability,
-        maintenance: config.maintenance.clone(),
-        ..StoreOptions::default()
+    let life = Arc::new(Life::default());
+    let front = Front::new(Arc::clone(&life));
+    let connections = Arc::new(ConnectionMetrics::default());
+    let stop = CancellationToken::new();
+    let mut doors = Doors {
+        hinges: Hinges::new(connection_limits(&config), Arc::clone(&connections)),
+        tls: tls.clone(),
+        stop: stop.clone(),
+        tasks: JoinSet::new(),
     };
+    doors.open(listeners.http, front.clone());
+
+    let (store, recent) = open_store(&config, &addresses).await?;
+    let user = config.user.as_ref().map(|(name, password): &(String, Secret)| (name.as_str(), password.expose()));
+    let auth = Arc::new(Auth::open(user, &key_folder(&config.storage))?);
+    let admission = Admission::new(config.memory_budget_bytes);
+    let metrics = Metrics::new(&store, &admission, &connections);
+    let ingest = Arc::new(Ingest::new(Arc::clone(&store), recent, Arc::clone(&metrics)));
+    let intake = Intake {
+        admission,
+        max_request_bytes: config.max_request_bytes,
+        body_silence: config.silence_timeout,
+        body_timeout: config.body_timeout,
+    };
+
+    let grpc_doors =
+        GrpcDoors { ingest: Arc::clone(&ingest), auth: Arc::clone(&auth), metrics: Arc::clone(&metrics), intake: intake.clone() };
+    let (scouter_routes, otlp_routes, health) = grpc::routes(&grpc_doors).await?;
+    doors.open(listeners.grpc, scouter_routes.into_axum_router());
+    if let Some(listener) = listeners.otlp_grpc {
+        doors.open(listener, otlp_routes.into_axum_router());
+    }
+    let http_doors = HttpDoors {
+        ingest: Arc::clone(&ingest),
+        auth,
+        metrics,
+        engine: Arc::new(Engine::new(Arc::clone(&store) as _, Limits::default())),
+        store: Arc::clone(&store),
+        life: Arc::clone(&life),
+        intake,
+        otlp_base_path: config.otlp_http_base_path.clone(),
+    };
+    if let Some(listener) = listeners.otlp_http {
+        doors.open(listener, http::otlp_routes(http_doors.clone()));
+    }
+    front.open(http::all_routes(http_doors));
+    life.enter(Stage::Ready);
+    announce(&addresses)?;
+
+    let outcome = tokio::select! {
+        name = signals.stop(tls.as_deref()) => { tracing::info!(signal = name, "stopping"); Ok(()) }
+        ended = doors.tasks.join_next() => Err(door_error(ended)),
+        reason = store_failure(&store) => {
+            tracing::error!(reason, "the log failed; nothing more is taken in");
+            Err(anyhow!("the log failed and nothing can be stored any more: {reason}"))
+        }
+    };
+    let is_orderly = outcome.is_ok();
+    let flushed = Ending { life, health, stop, doors: doors.tasks, ingest, store }.run(&config, is_orderly).await;
+    outcome.and(flushed)
+}
+
+fn connection_limits(config: &Checked) -> ConnectionLimits {
+    ConnectionLimits {
+        max_connections: config.max_connections,
+        max_streams: config.max_streams,
+        header_timeout: config.header_timeout,
+        idle_timeout: config.idle_timeout,
+        write_timeout: config.silence_timeout,
+    }
+}
+
+type RecentBatches = Vec<(scouter_storage::log::BatchId, u64)>;
+
+async fn open_store(config: &Checked, addresses: &Addresses) -> anyhow::Result<(Arc<Store>, RecentBatches)> {
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let holder = format!("{scheme}://{}", addresses.http);
+    let options =
+        StoreOptions { holder, durability: config.durability, maintenance: config.maintenance.clone(), ..StoreOptions::default() };
     let storage = config.storage.clone();
     let (store, recovery) =
         tokio::task::spawn_blocking(move || Store::open(&storage, options)).await.context("opening the store was interrupted")??;
@@ -62,42 +134,73 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     if let Some(log) = &recovery.retired_log {
         tracing::warn!(log = %log.display(), "the log was behind the tables, as a power loss leaves it with durability os; a new one was begun");
     }
+    Ok((store, recovery.recent_batch_ids))
+}
 
-    let auth = Arc::new(Auth::open(&config.username, config.password.expose(), &config.storage.join("keys"))?);
-    let metrics = Metrics::new(&store);
-    let ingest =
-        Arc::new(Ingest::new(Arc::clone(&store), recovery.recent_batch_ids, Admission::new(IN_FLIGHT_BYTES), Arc::clone(&metrics)));
-    let engine = Arc::new(Engine::new(Arc::clone(&store) as _, Limits::default()));
-    let is_ready = Arc::new(AtomicBool::new(false));
+/// The listeners that are served.
+struct Doors {
+    hinges: Hinges,
+    tls: Option<Arc<ServerTls>>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
 
-    let grpc_doors = GrpcDoors { ingest: Arc::clone(&ingest), auth: Arc::clone(&auth), metrics: Arc::clone(&metrics) };
-    let http_doors =
-        HttpDoors { ingest: Arc::clone(&ingest), auth, metrics, engine, store: Arc::clone(&store), is_ready: Arc::clone(&is_ready) };
-
-    let stop = CancellationToken::new();
-    let mut doors = open_doors(listeners, &grpc_doors, http_doors, &stop).await?;
-    is_ready.store(true, Ordering::Release);
-    announce(&addresses)?;
-
-    let outcome = tokio::select! {
-        signal = stop_signal() => signal.map(|name| tracing::info!(signal = name, "stopping")),
-        ended = doors.join_next() => Err(door_error(ended)),
-        reason = store_failure(&store) => Err(anyhow!("the log failed and nothing can be stored any more: {reason}")),
-    };
-    is_ready.store(false, Ordering::Release);
-
-    tracing::info!(phase = "drain", "no new requests; those under way finish");
-    stop.cancel();
-    let drained = tokio::time::timeout(DRAIN, async { while doors.join_next().await.is_some() {} }).await;
-    ingest.close();
-    if drained.is_err() {
-        tracing::warn!(phase = "drain", seconds = DRAIN.as_secs(), "some connections did not end in time and are cut");
-        doors.shutdown().await;
+impl Doors {
+    fn open<S, B>(&mut self, listener: TcpListener, service: S)
+    where
+        S: tower::Service<hyper::Request<hyper::body::Incoming>, Response = hyper::Response<B>, Error = std::convert::Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+        B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.tasks.spawn(self.hinges.clone().serve(listener, self.tls.clone(), service, self.stop.clone()));
     }
-    tracing::info!(phase = "flush", "the last rows go into the tables");
-    store.shutdown(FINAL_FLUSH).await?;
-    tracing::info!("stopped");
-    outcome
+}
+
+/// What is left to do when the server is to end, in order.
+struct Ending {
+    life: Arc<Life>,
+    health: Health,
+    stop: CancellationToken,
+    doors: JoinSet<()>,
+    ingest: Arc<Ingest>,
+    store: Arc<Store>,
+}
+
+impl Ending {
+    async fn run(mut self, config: &Checked, is_orderly: bool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + config.shutdown_timeout;
+        tracing::info!(phase = "unready", "health checks say that the server is stopping");
+        self.life.enter(Stage::Stopping);
+        self.health.set_serving(false).await;
+        if is_orderly {
+            tokio::time::sleep(config.shutdown_delay).await;
+        } else {
+            self.ingest.close();
+        }
+
+        tracing::info!(phase = "drain", "no new connections; requests under way finish");
+        self.stop.cancel();
+        // Half of what is left: the last rows need theirs.
+        let drain = deadline.saturating_duration_since(Instant::now()) / 2;
+        let drained = tokio::time::timeout(drain, async { while self.doors.join_next().await.is_some() {} }).await;
+
+        tracing::info!(phase = "seal", "nothing more is taken in");
+        self.ingest.close();
+        if drained.is_err() {
+            tracing::warn!(phase = "seal", waited = ?drain, "some connections did not end in time and are cut");
+            self.doors.shutdown().await;
+        }
+
+        tracing::info!(phase = "flush", "the last rows go into the tables");
+        self.store.shutdown(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await?;
+        tracing::info!(phase = "end", "stopped");
+        Ok(())
+    }
 }
 
 struct Listeners {
@@ -139,44 +242,10 @@ impl Listeners {
     }
 }
 
-async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => anyhow!("{address} is in use by another process; stop it, or choose another address with {flag}"),
-        std::io::ErrorKind::PermissionDenied => anyhow!("listening on {address} is not permitted to this user; choose another with {flag}"),
-        _ => anyhow!("cannot listen on {address}: {error}; choose another address with {flag}"),
-    })
-}
-
-async fn open_doors(
-    listeners: Listeners,
-    grpc_doors: &GrpcDoors,
-    http_doors: HttpDoors,
-    stop: &CancellationToken,
-) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
-    let mut doors = JoinSet::new();
-    let mut open_grpc = |name: &'static str, listener, routes| {
-        let stop = stop.clone();
-        doors.spawn(async move { grpc::serve(listener, routes, stop).await.context(name) });
-    };
-    open_grpc("the gRPC listener ended", listeners.grpc, grpc::scouter_routes(grpc_doors).await?);
-    if let Some(listener) = listeners.otlp_grpc {
-        open_grpc("the OTLP/gRPC listener ended", listener, grpc::otlp_routes(grpc_doors).await);
-    }
-    let mut open_http = |name: &'static str, listener, router| {
-        let stop = stop.clone();
-        doors.spawn(async move { http::serve(listener, router, stop).await.context(name) });
-    };
-    if let Some(listener) = listeners.otlp_http {
-        open_http("the OTLP/HTTP listener ended", listener, http::otlp_routes(http_doors.clone()));
-    }
-    open_http("the HTTP listener ended", listeners.http, http::all_routes(http_doors));
-    Ok(doors)
-}
-
 /// One line on stdout for whoever started the server, above all when it chose the ports.
 fn announce(addresses: &Addresses) -> std::io::Result<()> {
     let optional = |address: Option<SocketAddr>| address.map_or_else(|| "off".to_owned(), |address| address.to_string());
-    let mut stdout = std::io::stdout();
+    let mut stdout = std::io::stdout().lock();
     writeln!(
         stdout,
         "listening grpc={} http={} otlp-grpc={} otlp-http={}",
@@ -188,12 +257,35 @@ fn announce(addresses: &Addresses) -> std::io::Result<()> {
     stdout.flush()
 }
 
-async fn stop_signal() -> anyhow::Result<&'static str> {
-    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+/// The signals the server knows, heard from its first moment on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the signal to stop; SIGHUP has the files of TLS read again.
+    async fn stop(&mut self, tls: Option<&ServerTls>) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => match tls.map(ServerTls::reload) {
+                    Some(Ok(())) => tracing::info!("the certificate and its key were read again"),
+                    Some(Err(error)) => tracing::error!(error = %anyhow::Error::new(error), "the files of TLS cannot be read; those read before stay"),
+                    None => tracing::info!("SIGHUP has nothing to do: TLS is off"),
+                },
+            }
+        }
     }
 }
 
@@ -207,10 +299,9 @@ async fn store_failure(store: &Store) -> String {
     }
 }
 
-fn door_error(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -> anyhow::Error {
+fn door_error(ended: Option<Result<(), tokio::task::JoinError>>) -> anyhow::Error {
     match ended {
-        Some(Ok(Err(error))) => error,
         Some(Err(error)) => anyhow!("a listener's task failed: {error}"),
-        Some(Ok(Ok(()))) | None => anyhow!("a listener ended without being asked to"),
+        Some(Ok(())) | None => anyhow!("a listener ended without being asked to"),
     }
 }

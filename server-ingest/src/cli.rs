@@ -1,15 +1,16 @@
 //! The command line of `scouter-server`.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     app,
-    config::{Config, Secret},
+    config::{Config, ConfigError, Secret, file},
     telemetry::start_logging,
 };
 
+mod accounts;
 mod ask;
 
 /// Takes spans and monitoring records, makes them durable, stores them in open tables, answers questions about them.
@@ -23,7 +24,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C
-    Serve(Config),
+    Serve(Box<Config>),
     /// Answer an SQL question from a storage folder, whether a server is running on it or not
     Sql {
         #[command(flatten)]
@@ -41,6 +42,12 @@ enum Command {
         /// 32 hexadecimal digits
         trace_id: String,
     },
+    /// Users of a storage folder; a running server knows of a change within a second
+    #[command(subcommand)]
+    User(accounts::UserCommand),
+    /// Ingest keys of a storage folder, for clients whose headers never change
+    #[command(subcommand)]
+    Key(accounts::KeyCommand),
 }
 
 /// Where a question is answered from.
@@ -55,32 +62,78 @@ pub(crate) struct Source {
     /// That user's password
     #[arg(long, env = "SCOUTER_PASSWORD", default_value = "guest", value_name = "PASSWORD", hide_env_values = true)]
     password: Secret,
+    /// Root of a running server's certificate, in PEM, if it is no public one
+    #[arg(long, env = "SCOUTER_TLS_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 /// Does what the command line asks. Errors go to stderr, one sentence and its causes.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
     // deltalake brings a second TLS provider into the process; which one is used must not be left to chance.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("scouter-server").build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&anyhow::Error::new(error).context("the threads of the server cannot be started")),
-    };
-    let outcome = match cli.command {
-        Command::Serve(config) => {
-            start_logging();
-            match config.validate() {
-                Ok(checked) => runtime.block_on(app::serve(checked)),
-                Err(error) => Err(error.into()),
-            }
-        }
-        Command::Sql { source, query, json } => runtime.block_on(ask::sql(&source, &query, json)),
-        Command::Trace { source, trace_id } => runtime.block_on(ask::trace(&source, &trace_id)),
-    };
-    match outcome {
+    match parse_and_run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+fn parse_and_run() -> anyhow::Result<()> {
+    let (command, matches, faults) = matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match cli.command {
+        Command::Serve(config) => serve(&config, &command, &matches, faults),
+        Command::Sql { source, query, json } => runtime()?.block_on(ask::sql(&source, &query, json)),
+        Command::Trace { source, trace_id } => runtime()?.block_on(ask::trace(&source, &trace_id)),
+        Command::User(command) => accounts::user(command),
+        Command::Key(command) => accounts::key(command),
+    }
+}
+
+/// Reads the command line twice if it names a file: what the file says are then the defaults.
+fn matches() -> (ClapCommand, ArgMatches, Vec<String>) {
+    let command = Cli::command();
+    let first = command.clone().get_matches();
+    let named = first.subcommand_matches("serve").and_then(|serve| serve.get_one::<PathBuf>("config").cloned());
+    let Some(path) = named.filter(|path| !path.as_os_str().is_empty()) else {
+        return (command, first, Vec::new());
+    };
+    let mut faults = Vec::new();
+    let command = command.mut_subcommand("serve", |serve| {
+        let (serve, found) = file::with_defaults_of(serve, &path);
+        faults = found;
+        serve
+    });
+    let matches = command.clone().get_matches();
+    (command, matches, faults)
+}
+
+fn serve(config: &Config, command: &ClapCommand, matches: &ArgMatches, mut faults: Vec<String>) -> anyhow::Result<()> {
+    let checked = match config.validate() {
+        Ok(checked) if faults.is_empty() => Ok(checked),
+        Ok(_) => Err(ConfigError { faults }),
+        Err(error) => {
+            faults.extend(error.faults);
+            Err(ConfigError { faults })
+        }
+    };
+    if config.print_config {
+        let serve = command.find_subcommand("serve").zip(matches.subcommand_matches("serve"));
+        let (serve, matches) = serve.ok_or_else(|| anyhow::anyhow!("the command line has no serve"))?;
+        print!("{}", file::print(serve, matches, config.config.as_deref()));
+        return Ok(checked.map(|_| ())?);
+    }
+    let checked = checked?;
+    if config.check_config {
+        println!("the configuration can be used");
+        return Ok(());
+    }
+    start_logging(&config.log_filter, config.log_format == "json");
+    runtime()?.block_on(app::serve(checked))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("scouter-server").build();
+    runtime.map_err(|error| anyhow::Error::new(error).context("the threads of the server cannot be started"))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

@@ -1,20 +1,50 @@
-//! The server's configuration: one table of flags and variables, checked as a whole.
+//! The server's configuration: one table of options, each a flag, a variable and a line of a file, checked as a whole.
+//!
+//! [`Config`] is the table. A flag wins over a variable, that over the file ([`file`]), that over the default. Every value is text
+//! until [`Config::validate`] has looked at all of them, so that all faults come at once.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{
+    fmt,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
+use scouter_tonic::limits::MAX_REQUEST_BYTES;
 use thiserror::Error;
+
+use crate::{auth::Accounts, tls::TlsFiles};
+
+pub mod file;
+
+const MIB: usize = 1024 * 1024;
 
 /// Everything `scouter-server serve` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
+    /// File of options, one a line: their names without the dashes, = and a value (TOML)
+    #[arg(long, env = "SCOUTER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Say all that is wrong with the configuration, or that nothing is, and end
+    #[arg(long)]
+    pub check_config: bool,
+    /// Print the configuration as a file, secrets hidden, and end
+    #[arg(long)]
+    pub print_config: bool,
+
     /// Folder of the log, the tables and the keys
     #[arg(long, env = "SCOUTER_STORAGE_URI", default_value = "./scouter_storage", value_name = "FOLDER")]
     pub storage: String,
+    /// When an answer is given: `fsync` after the disk has it, `os` after the operating system has it
+    #[arg(long, env = "SCOUTER_DURABILITY", default_value = "fsync", value_name = "fsync|os")]
+    pub durability: String,
+
     /// Where Scouter's gRPC services and OTLP/gRPC listen
     #[arg(long, env = "SCOUTER_GRPC_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDR")]
     pub grpc_addr: String,
-    /// Where queries, Scouter's HTTP routes, OTLP/HTTP, /healthz and /metrics are served
+    /// Where queries, Scouter's HTTP routes, OTLP/HTTP, health and metrics are served
     #[arg(long, env = "SCOUTER_HTTP_ADDR", default_value = "127.0.0.1:8000", value_name = "ADDR")]
     pub http_addr: String,
     /// Where OTLP/gRPC listens; empty switches it off
@@ -23,24 +53,77 @@ pub struct Config {
     /// Where OTLP/HTTP listens; empty switches it off
     #[arg(long, env = "SCOUTER_OTLP_HTTP_ADDR", default_value = "127.0.0.1:4318", value_name = "ADDR")]
     pub otlp_http_addr: String,
-    /// The user who may send and ask; without one it is guest, on loopback addresses only
+    /// A path before /v1/traces that is served as well, such as /otlp
+    #[arg(long, env = "SCOUTER_OTLP_HTTP_BASE_PATH", default_value = "", value_name = "PATH")]
+    pub otlp_http_base_path: String,
+
+    /// The user who may do everything; without one, and without users added, it is guest, on loopback addresses only
     #[arg(long, env = "SCOUTER_DEFAULT_USERNAME", value_name = "NAME")]
     pub default_username: Option<String>,
     /// That user's password
     #[arg(long, env = "SCOUTER_DEFAULT_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     pub default_password: Option<Secret>,
-    /// When an answer is given: `fsync` after the disk has it, `os` after the operating system has it
-    #[arg(long, env = "SCOUTER_DURABILITY", default_value = "fsync", value_name = "fsync|os")]
-    pub durability: String,
+
     /// Days that are kept by the date of their partition, today included; 0 keeps everything
-    #[arg(long, env = "SCOUTER_RETENTION_DAYS", default_value_t = 0, value_name = "DAYS")]
-    pub retention_days: u32,
+    #[arg(long, env = "SCOUTER_RETENTION_DAYS", default_value = "0", value_name = "DAYS")]
+    pub retention_days: String,
     /// Size that merged table files are meant to reach
-    #[arg(long, env = "SCOUTER_COMPACT_TARGET_MIB", default_value_t = 128, value_name = "MIB")]
-    pub compact_target_mib: u64,
-    /// Seconds that files taken out of a table stay on disk for readers outside of this server
-    #[arg(long, env = "SCOUTER_DELETE_GRACE_SECONDS", default_value_t = 600, value_name = "SECONDS")]
-    pub delete_grace_seconds: u64,
+    #[arg(long, env = "SCOUTER_COMPACT_TARGET_MIB", default_value = "128", value_name = "MIB")]
+    pub compact_target_mib: String,
+    /// How long files taken out of a table stay on disk for readers outside of this server
+    #[arg(long, env = "SCOUTER_DELETE_GRACE_SECONDS", default_value = "600", value_name = "SECONDS")]
+    pub delete_grace_seconds: String,
+
+    /// Certificate of every listener, with those between it and a root, in PEM
+    #[arg(long, env = "SCOUTER_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM; both are read again on SIGHUP
+    #[arg(long, env = "SCOUTER_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Roots, in PEM, that every client must have a certificate of
+    #[arg(long, env = "SCOUTER_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Take passwords and tokens in clear text from other machines, for a server behind a proxy that does TLS
+    #[arg(long, env = "SCOUTER_INSECURE", default_value = "false", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pub insecure: String,
+
+    /// Memory of all requests between the door and the disk
+    #[arg(long, env = "SCOUTER_MEMORY_BUDGET_MIB", default_value = "256", value_name = "MIB")]
+    pub memory_budget_mib: String,
+    /// Largest request, before and after decompression
+    #[arg(long, env = "SCOUTER_MAX_REQUEST_MIB", default_value = "64", value_name = "MIB")]
+    pub max_request_mib: String,
+    /// Connections at once, of all listeners
+    #[arg(long, env = "SCOUTER_MAX_CONNECTIONS", default_value = "1024", value_name = "COUNT")]
+    pub max_connections: String,
+    /// Requests under way at once on one HTTP/2 connection
+    #[arg(long, env = "SCOUTER_MAX_STREAMS", default_value = "256", value_name = "COUNT")]
+    pub max_streams: String,
+    /// For a connection's first bytes, its TLS handshake, a request's headers, and between two requests of HTTP/1.1
+    #[arg(long, env = "SCOUTER_HEADER_TIMEOUT_SECONDS", default_value = "15", value_name = "SECONDS")]
+    pub header_timeout_seconds: String,
+    /// Longest silence within a request's body, and of a client that does not take its answer
+    #[arg(long, env = "SCOUTER_SILENCE_TIMEOUT_SECONDS", default_value = "10", value_name = "SECONDS")]
+    pub silence_timeout_seconds: String,
+    /// For a request's whole body
+    #[arg(long, env = "SCOUTER_BODY_TIMEOUT_SECONDS", default_value = "60", value_name = "SECONDS")]
+    pub body_timeout_seconds: String,
+    /// A connection without requests ends after this
+    #[arg(long, env = "SCOUTER_IDLE_TIMEOUT_SECONDS", default_value = "600", value_name = "SECONDS")]
+    pub idle_timeout_seconds: String,
+    /// From the signal to stop to the end of the process
+    #[arg(long, env = "SCOUTER_SHUTDOWN_TIMEOUT_SECONDS", default_value = "30", value_name = "SECONDS")]
+    pub shutdown_timeout_seconds: String,
+    /// From the signal to stop to closing the doors, for a balancer to notice that the server is not ready
+    #[arg(long, env = "SCOUTER_SHUTDOWN_DELAY_SECONDS", default_value = "0", value_name = "SECONDS")]
+    pub shutdown_delay_seconds: String,
+
+    /// Log lines as text or as JSON objects
+    #[arg(long, env = "SCOUTER_LOG_FORMAT", default_value = "text", value_name = "text|json")]
+    pub log_format: String,
+    /// Which log lines, such as debug or info,scouter_ingest=debug
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    pub log_filter: String,
 }
 
 /// Text that is never printed.
@@ -65,11 +148,20 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Secret {
+    /// The text itself, for the one place that hashes or sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A configuration that was checked.
 #[derive(Debug, Clone)]
 pub struct Checked {
     /// The storage folder.
     pub storage: PathBuf,
+    /// What an acknowledgement means.
+    pub durability: scouter_storage::log::Durability,
     /// The Scouter gRPC listener.
     pub grpc: SocketAddr,
     /// The HTTP listener.
@@ -78,21 +170,34 @@ pub struct Checked {
     pub otlp_grpc: Option<SocketAddr>,
     /// The OTLP/HTTP listener, if any.
     pub otlp_http: Option<SocketAddr>,
-    /// The user's name.
-    pub username: String,
-    /// The user's password.
-    pub password: Secret,
-    /// What an acknowledgement means.
-    pub durability: scouter_storage::log::Durability,
+    /// Begins with a slash and ends without one, or is empty.
+    pub otlp_http_base_path: String,
+    /// The user who is in no file, if any.
+    pub user: Option<(String, Secret)>,
+    /// The files of TLS, if it is on.
+    pub tls: Option<TlsFiles>,
+    /// Bytes of requests under way.
+    pub memory_budget_bytes: usize,
+    /// Largest request.
+    pub max_request_bytes: usize,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Requests at once on one connection.
+    pub max_streams: u32,
+    /// For headers.
+    pub header_timeout: Duration,
+    /// For silence.
+    pub silence_timeout: Duration,
+    /// For a body.
+    pub body_timeout: Duration,
+    /// For a connection without requests.
+    pub idle_timeout: Duration,
+    /// From signal to end.
+    pub shutdown_timeout: Duration,
+    /// From signal to closing the doors.
+    pub shutdown_delay: Duration,
     /// What is done with the tables' files in the background.
     pub maintenance: scouter_storage::store::MaintenanceOptions,
-}
-
-impl Secret {
-    /// The text itself, for the one place that hashes or sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
 }
 
 /// Everything that is wrong with a configuration.
@@ -104,63 +209,142 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// Checks all of it.
+    /// Checks all of it, and that the files it names can be used.
     ///
     /// # Errors
     /// Every fault, at once.
     pub fn validate(&self) -> Result<Checked, ConfigError> {
-        let mut faults = Vec::new();
-        let storage = parse_storage(&self.storage, &mut faults);
-        let grpc = parse_address("--grpc-addr", &self.grpc_addr, &mut faults);
-        let http = parse_address("--http-addr", &self.http_addr, &mut faults);
-        let optional = |flag, text: &str, faults: &mut Vec<String>| (!text.trim().is_empty()).then(|| parse_address(flag, text, faults));
-        let otlp_grpc = optional("--otlp-grpc-addr", &self.otlp_grpc_addr, &mut faults);
-        let otlp_http = optional("--otlp-http-addr", &self.otlp_http_addr, &mut faults);
+        let mut faults = Faults::default();
+        let storage = parse_storage(&self.storage, &mut faults.0);
+        let grpc = faults.address("--grpc-addr", &self.grpc_addr);
+        let http = faults.address("--http-addr", &self.http_addr);
+        let otlp_grpc = faults.optional_address("--otlp-grpc-addr", &self.otlp_grpc_addr);
+        let otlp_http = faults.optional_address("--otlp-http-addr", &self.otlp_http_addr);
         let durability = match self.durability.as_str() {
             "fsync" => scouter_storage::log::Durability::Fsync,
             "os" => scouter_storage::log::Durability::Os,
             other => {
-                faults.push(format!("--durability is {other:?}; it is fsync or os"));
+                faults.add(format!("--durability is {other:?}; it is fsync or os"));
                 scouter_storage::log::Durability::Fsync
             }
         };
-        if !(1..=4096).contains(&self.compact_target_mib) {
-            faults.push(format!("--compact-target-mib is {}; it is 1 to 4096", self.compact_target_mib));
+        let open = [Some(grpc), Some(http), otlp_grpc, otlp_http].into_iter().flatten().find(|address| !address.ip().is_loopback());
+        let max_request_bytes = faults.number("--max-request-mib", &self.max_request_mib, 1..=(MAX_REQUEST_BYTES / MIB)) * MIB;
+        let memory_budget_mib = faults.number("--memory-budget-mib", &self.memory_budget_mib, 1..=1024 * 1024);
+        // JSON takes four times its length while it is decoded.
+        let least_mib = 4 * max_request_bytes.div_ceil(MIB);
+        if memory_budget_mib < least_mib {
+            faults.add(format!("--memory-budget-mib is {memory_budget_mib}; it is at least {least_mib}, four times --max-request-mib"));
         }
+        let retention_days = faults.number("--retention-days", &self.retention_days, 0..=100_000);
         let maintenance = scouter_storage::store::MaintenanceOptions {
-            target_file_bytes: self.compact_target_mib.saturating_mul(1024 * 1024),
-            delete_grace: std::time::Duration::from_secs(self.delete_grace_seconds),
-            retention_days: (self.retention_days > 0).then_some(self.retention_days),
+            target_file_bytes: faults.number("--compact-target-mib", &self.compact_target_mib, 1..=4096) * 1024 * 1024,
+            delete_grace: faults.seconds("--delete-grace-seconds", &self.delete_grace_seconds, 0),
+            retention_days: (retention_days > 0).then_some(retention_days),
             ..Default::default()
         };
-        let is_given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+        let checked = Checked {
+            maintenance,
+            user: self.user(&storage, open, &mut faults),
+            tls: self.tls(open, &mut faults),
+            storage,
+            durability,
+            grpc,
+            http,
+            otlp_grpc,
+            otlp_http,
+            otlp_http_base_path: faults.base_path("--otlp-http-base-path", &self.otlp_http_base_path),
+            memory_budget_bytes: memory_budget_mib * MIB,
+            max_request_bytes,
+            max_connections: faults.number("--max-connections", &self.max_connections, 1..=1_000_000),
+            max_streams: faults.number("--max-streams", &self.max_streams, 1..=10_000),
+            header_timeout: faults.seconds("--header-timeout-seconds", &self.header_timeout_seconds, 1),
+            silence_timeout: faults.seconds("--silence-timeout-seconds", &self.silence_timeout_seconds, 1),
+            body_timeout: faults.seconds("--body-timeout-seconds", &self.body_timeout_seconds, 1),
+            idle_timeout: faults.seconds("--idle-timeout-seconds", &self.idle_timeout_seconds, 1),
+            shutdown_timeout: faults.seconds("--shutdown-timeout-seconds", &self.shutdown_timeout_seconds, 1),
+            shutdown_delay: faults.seconds("--shutdown-delay-seconds", &self.shutdown_delay_seconds, 0),
+        };
+        if checked.shutdown_delay >= checked.shutdown_timeout {
+            faults.add("--shutdown-delay-seconds is part of --shutdown-timeout-seconds and must be less".to_owned());
+        }
+        if !["text", "json"].contains(&self.log_format.as_str()) {
+            faults.add(format!("--log-format is {:?}; it is text or json", self.log_format));
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log_filter) {
+            faults.add(format!("--log-filter is {:?}: {error}", self.log_filter));
+        }
+        if faults.0.is_empty() { Ok(checked) } else { Err(ConfigError { faults: faults.0 }) }
+    }
+
+    /// The user of the configuration, or guest where no one else can come.
+    fn user(&self, storage: &Path, open: Option<SocketAddr>, faults: &mut Faults) -> Option<(String, Secret)> {
+        let name = self.default_username.clone().filter(|name| !name.is_empty());
         let password = self.default_password.clone().filter(|password| !password.expose().is_empty());
-        let (username, password) = match (is_given(&self.default_username), password) {
-            (true, Some(password)) => (self.default_username.clone().unwrap_or_default(), password),
-            (true, None) => {
-                faults.push("SCOUTER_DEFAULT_USERNAME is set and SCOUTER_DEFAULT_PASSWORD is not".to_owned());
-                (String::new(), Secret::from(""))
-            }
-            (false, Some(_)) => {
-                faults.push("SCOUTER_DEFAULT_PASSWORD is set and SCOUTER_DEFAULT_USERNAME is not".to_owned());
-                (String::new(), Secret::from(""))
-            }
-            (false, None) => {
-                let listeners = [Some(grpc), Some(http), otlp_grpc, otlp_http];
-                if let Some(open) = listeners.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
-                    faults.push(format!(
-                        "{open} can be reached from other machines, where the default user guest is not allowed; set SCOUTER_DEFAULT_USERNAME and SCOUTER_DEFAULT_PASSWORD, or listen on 127.0.0.1"
-                    ));
+        match (name, password) {
+            (Some(name), Some(password)) => return Some((name, password)),
+            (Some(_), None) => faults.add("SCOUTER_DEFAULT_USERNAME is set and SCOUTER_DEFAULT_PASSWORD is not".to_owned()),
+            (None, Some(_)) => faults.add("SCOUTER_DEFAULT_PASSWORD is set and SCOUTER_DEFAULT_USERNAME is not".to_owned()),
+            (None, None) => {
+                let has_users = match Accounts::open(&key_folder(storage)) {
+                    Ok(accounts) => accounts.rows().users.iter().any(|user| user.active),
+                    Err(error) => {
+                        faults.add(error.to_string());
+                        true
+                    }
+                };
+                match open {
+                    _ if has_users => {}
+                    None => return Some(("guest".to_owned(), Secret::from("guest"))),
+                    Some(open) => faults.add(format!(
+                        "{open} can be reached from other machines, where the default user guest is not allowed; add a user with `scouter-server user add`, set SCOUTER_DEFAULT_USERNAME and SCOUTER_DEFAULT_PASSWORD, or listen on 127.0.0.1"
+                    )),
                 }
-                ("guest".to_owned(), Secret::from("guest"))
+            }
+        }
+        None
+    }
+
+    fn tls(&self, open: Option<SocketAddr>, faults: &mut Faults) -> Option<TlsFiles> {
+        let is_insecure = match self.insecure.as_str() {
+            "true" => true,
+            "false" => false,
+            other => {
+                faults.add(format!("--insecure is {other:?}; it is true or false"));
+                true
             }
         };
-        if faults.is_empty() {
-            Ok(Checked { storage, grpc, http, otlp_grpc, otlp_http, username, password, durability, maintenance })
-        } else {
-            Err(ConfigError { faults })
+        let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        let client_ca = given(&self.tls_client_ca);
+        match (given(&self.tls_cert), given(&self.tls_key)) {
+            (Some(certificate), Some(key)) => {
+                let files = TlsFiles { certificate, key, client_ca };
+                if let Err(error) = files.load() {
+                    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                    faults.add(format!("{error}{cause}"));
+                }
+                return Some(files);
+            }
+            (Some(_), None) => faults.add("--tls-cert is given and --tls-key is not".to_owned()),
+            (None, Some(_)) => faults.add("--tls-key is given and --tls-cert is not".to_owned()),
+            (None, None) if client_ca.is_some() => {
+                faults.add("--tls-client-ca is given, and --tls-cert and --tls-key are not".to_owned());
+            }
+            (None, None) => {
+                if let Some(open) = open.filter(|_| !is_insecure) {
+                    faults.add(format!(
+                        "{open} can be reached from other machines, and passwords and tokens would cross the network in clear text; give --tls-cert and --tls-key, or say --insecure if a proxy before the server does TLS"
+                    ));
+                }
+            }
         }
+        None
     }
+}
+
+/// Where users, sessions and the signing key are.
+pub fn key_folder(storage: &Path) -> PathBuf {
+    storage.join("keys")
 }
 
 /// The folder meant by `--storage`: a path, or a `file://` URI.
@@ -176,12 +360,49 @@ pub fn parse_storage(text: &str, faults: &mut Vec<String>) -> PathBuf {
     PathBuf::from(text)
 }
 
-fn parse_address(flag: &str, text: &str, faults: &mut Vec<String>) -> SocketAddr {
-    let localhost = text.trim().strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    localhost.as_deref().unwrap_or(text.trim()).parse().unwrap_or_else(|_| {
-        faults.push(format!("{flag} is {text:?}; it is an IP address and a port, such as 127.0.0.1:50051"));
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    })
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn add(&mut self, fault: String) {
+        self.0.push(fault);
+    }
+
+    fn address(&mut self, flag: &str, text: &str) -> SocketAddr {
+        let localhost = text.trim().strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        localhost.as_deref().unwrap_or(text.trim()).parse().unwrap_or_else(|_| {
+            self.add(format!("{flag} is {text:?}; it is an IP address and a port, such as 127.0.0.1:50051"));
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    fn optional_address(&mut self, flag: &str, text: &str) -> Option<SocketAddr> {
+        (!text.trim().is_empty()).then(|| self.address(flag, text))
+    }
+
+    fn number<T>(&mut self, flag: &str, text: &str, range: RangeInclusive<T>) -> T
+    where
+        T: std::str::FromStr + PartialOrd + Copy + fmt::Display,
+    {
+        text.trim().parse().ok().filter(|number| range.contains(number)).unwrap_or_else(|| {
+            self.add(format!("{flag} is {text:?}; it is a number from {} to {}", range.start(), range.end()));
+            *range.start()
+        })
+    }
+
+    fn seconds(&mut self, flag: &str, text: &str, least: u64) -> Duration {
+        Duration::from_secs(self.number(flag, text, least..=24 * 3600))
+    }
+
+    fn base_path(&mut self, flag: &str, text: &str) -> String {
+        let path = text.trim().trim_end_matches('/');
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+        if !path.is_empty() && (!path.starts_with('/') || path.contains("//") || !path.chars().all(is_plain)) {
+            self.add(format!("{flag} is {text:?}; it is a path such as /otlp"));
+            return String::new();
+        }
+        path.to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,13 @@ use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::auth::{Denied, LoginError};
+
 /// How long a client is asked to wait before it sends again, when the server is short of room.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// An error's text goes into headers, whose readers have limits.
+const LONGEST_TEXT_BYTES: usize = 1024;
 
 /// Why a request was not stored. Nothing of it is stored when this is returned.
 #[derive(Debug, Error)]
@@ -41,6 +46,33 @@ pub enum IngestError {
         /// The limit.
         limit_bytes: usize,
     },
+    /// A content encoding that is not read.
+    #[error("the content encoding {name:?} is not read here; send gzip, zstd or none")]
+    UnknownEncoding {
+        /// What the client said.
+        name: String,
+    },
+    /// A content type that is none of OTLP's.
+    #[error("the content type is not one of OTLP's; send application/x-protobuf or application/json")]
+    UnknownContentType,
+    /// The body stopped coming, or came too slowly.
+    #[error("the request's body came too slowly; send it again")]
+    TooSlow,
+    /// The body ended before its end.
+    #[error("the request's body broke off")]
+    BrokenOff,
+    /// Another signal than traces.
+    #[error(
+        "OTLP {signal} are not served here; this server takes traces, by {method} and POST /v1/traces",
+        method = "opentelemetry.proto.collector.trace.v1.TraceService/Export"
+    )]
+    NotServed {
+        /// What was sent.
+        signal: &'static str,
+    },
+    /// The caller is not known, or may not do this.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// So much is in flight that taking more would break the memory budget.
     #[error("the server holds as many unfinished requests as its memory budget allows; send again later")]
     Overloaded,
@@ -74,7 +106,21 @@ impl IngestError {
         let refused = |code, http_status| Answer { code, http_status, retry_after: None, needs_a_person: false };
         let later = |needs_a_person| Answer { code: Code::Unavailable, http_status: 503, retry_after: Some(RETRY_AFTER), needs_a_person };
         match self {
-            Self::Malformed(_) | Self::MalformedJson { .. } | Self::Contradictory(_) => refused(Code::InvalidArgument, 400),
+            Self::Malformed(_) | Self::MalformedJson { .. } | Self::Contradictory(_) | Self::BrokenOff => {
+                refused(Code::InvalidArgument, 400)
+            }
+            Self::UnknownEncoding { .. } => refused(Code::Unimplemented, 415),
+            Self::UnknownContentType => refused(Code::InvalidArgument, 415),
+            Self::NotServed { .. } => refused(Code::Unimplemented, 404),
+            // Over gRPC a client repeats it, over HTTP it does not, as OTLP's tables have it.
+            Self::TooSlow => refused(Code::DeadlineExceeded, 408),
+            Self::Denied(Denied::Token(_) | Denied::Login(LoginError::Refused)) => refused(Code::Unauthenticated, 401),
+            Self::Denied(Denied::Forbidden { .. }) => refused(Code::PermissionDenied, 403),
+            Self::Denied(Denied::Login(LoginError::Busy)) => later(false),
+            Self::Denied(Denied::Login(LoginError::TooMany { wait })) => {
+                let retry_after = Some((*wait).max(RETRY_AFTER));
+                Answer { code: Code::ResourceExhausted, http_status: 429, retry_after, needs_a_person: false }
+            }
             Self::TooLarge { .. } | Self::TooManyObjects { .. } => refused(Code::ResourceExhausted, 413),
             Self::Overloaded | Self::ShuttingDown | Self::TwinFailed => later(false),
             Self::Store(error) => match &**error {
@@ -86,7 +132,7 @@ impl IngestError {
         }
     }
 
-    /// The whole chain of causes in one line.
+    /// The whole chain of causes in one line. A cause may quote what the client sent; of that the beginning is enough.
     pub fn text(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
@@ -97,6 +143,10 @@ impl IngestError {
                 text.push_str(&cause_text);
             }
             source = cause.source();
+        }
+        if text.len() > LONGEST_TEXT_BYTES {
+            text.truncate(text.floor_char_boundary(LONGEST_TEXT_BYTES));
+            text.push('…');
         }
         text
     }
@@ -113,6 +163,10 @@ impl From<IngestError> for Status {
         let answer = error.answer();
         let text = error.text();
         let Some(delay) = answer.retry_after else {
+            if answer.code == Code::InvalidArgument {
+                let details = ErrorDetails::with_bad_request_violation("request", text.clone());
+                return Self::with_error_details(answer.code, text, details);
+            }
             return Self::new(answer.code, text);
         };
         let mut status = Self::with_error_details(answer.code, text, ErrorDetails::with_retry_info(Some(delay)));

@@ -1,37 +1,37 @@
 //! The gRPC doors.
 //!
-//! [`scouter_routes`] is what the Scouter port serves, [`otlp_routes`] what the OTLP port serves. The two RPCs that carry
-//! data take their bytes through [`raw`], which builds no messages.
+//! [`routes`] makes what the Scouter port serves and what the OTLP port serves. The two RPCs that carry data take their bytes
+//! through [`raw`], which builds no messages.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use scouter_storage::log::Door;
-use scouter_tonic::{DESCRIPTOR_SET, grpc::auth_service_server::AuthServiceServer, server::AuthInterceptor};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::{Routes, interceptor::InterceptedService},
-    transport::{Server, server::TcpIncoming},
-};
+use scouter_tonic::{DESCRIPTOR_SET, grpc::auth_service_server::AuthServiceServer};
+use tonic::service::Routes;
+use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{auth::Auth, ingest::Ingest, telemetry::Metrics};
+use crate::{
+    auth::{Auth, Caller, Permission},
+    error::IngestError,
+    ingest::Ingest,
+    receive::Intake,
+    telemetry::Metrics,
+};
 
 mod auth_service;
 mod insert;
+mod not_served;
 mod raw;
 
 use auth_service::AuthDoor;
 pub(crate) use insert::otlp_response;
 use insert::{InsertMessage, OtlpExport};
+use not_served::{Logs, MetricPoints, NotServed, Profiles};
 use raw::{MessageServicePath, RawUnary, TraceServicePath};
 
-/// One stream may have this much unread data under way; the default of 64 KiB would stall large batches.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-const FRAME_BYTES: u32 = 1024 * 1024;
-const STREAMS_PER_CONNECTION: u32 = 256;
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// What answers when a health check names it.
+const SERVICES: [&str; 4] =
+    ["", "scouter.grpc.v1.MessageService", "scouter.grpc.v1.AuthService", "opentelemetry.proto.collector.trace.v1.TraceService"];
 
 /// What the gRPC doors need.
 #[derive(Clone)]
@@ -42,78 +42,56 @@ pub struct GrpcDoors {
     pub auth: Arc<Auth>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// How bodies are taken in.
+    pub intake: Intake,
 }
 
-/// Scouter's services, OTLP's trace service, health and reflection.
+impl GrpcDoors {
+    /// Who is calling, if he may; a stranger is counted.
+    async fn admit(&self, header: Option<&str>, from: IpAddr, needs: Permission) -> Result<Caller, IngestError> {
+        let admitted = self.auth.caller(header, from).await.and_then(|caller| caller.require(needs));
+        Ok(admitted.inspect_err(|denied| self.metrics.count_denied(denied))?)
+    }
+}
+
+/// What gRPC's health service says; one for all listeners.
+#[derive(Clone)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Says of every service whether it serves.
+    pub async fn set_serving(&self, is_serving: bool) {
+        let status = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in SERVICES {
+            self.0.set_service_status(name, status).await;
+        }
+    }
+}
+
+/// For the Scouter port: Scouter's services, OTLP's trace service, health and reflection. For the OTLP port: OTLP and health.
+/// And the hand that turns their health.
 ///
 /// # Errors
 /// The committed descriptors cannot be read, which only a damaged build can cause.
-pub async fn scouter_routes(doors: &GrpcDoors) -> Result<Routes, tonic_reflection::server::Error> {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    for name in ["scouter.grpc.v1.MessageService", "scouter.grpc.v1.AuthService", "opentelemetry.proto.collector.trace.v1.TraceService"] {
-        reporter.set_service_status(name, tonic_health::ServingStatus::Serving).await;
-    }
+pub async fn routes(doors: &GrpcDoors) -> Result<(Routes, Routes, Health), tonic_reflection::server::Error> {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health = Health(reporter);
+    health.set_serving(true).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    Ok(Routes::new(message_service(doors))
-        .add_service(trace_service(doors))
-        .add_service(AuthServiceServer::new(AuthDoor::new(Arc::clone(&doors.auth))))
-        .add_service(health)
-        .add_service(reflection))
-}
-
-/// OTLP's trace service and health.
-pub async fn otlp_routes(doors: &GrpcDoors) -> Routes {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("opentelemetry.proto.collector.trace.v1.TraceService", tonic_health::ServingStatus::Serving).await;
-    Routes::new(trace_service(doors)).add_service(health)
-}
-
-/// Serves `routes` on `listener` until `stop`, then lets what is under way finish.
-///
-/// # Errors
-/// The listener fails.
-pub async fn serve(listener: TcpListener, routes: Routes, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
-        .await
-}
-
-fn message_service(doors: &GrpcDoors) -> Guarded<RawUnary<InsertMessage, MessageServicePath>> {
-    let handler = InsertMessage { ingest: Arc::clone(&doors.ingest), auth: Arc::clone(&doors.auth), door: Door::ScouterGrpc };
-    guard(RawUnary::new(handler), doors)
-}
-
-fn trace_service(doors: &GrpcDoors) -> Guarded<RawUnary<OtlpExport, TraceServicePath>> {
-    guard(RawUnary::new(OtlpExport { ingest: Arc::clone(&doors.ingest) }), doors)
-}
-
-type Guarded<S> = InterceptedService<S, AuthInterceptor<CountedAuth>>;
-
-fn guard<S>(service: S, doors: &GrpcDoors) -> Guarded<S> {
-    let authenticate = CountedAuth { auth: Arc::clone(&doors.auth), metrics: Arc::clone(&doors.metrics) };
-    InterceptedService::new(service, AuthInterceptor::new(Arc::new(authenticate)))
-}
-
-/// [`Auth`], with the refusals counted.
-struct CountedAuth {
-    auth: Arc<Auth>,
-    metrics: Arc<Metrics>,
-}
-
-impl scouter_tonic::server::Authenticate for CountedAuth {
-    type Caller = crate::auth::Caller;
-
-    fn authenticate(&self, header: Option<&str>) -> Result<Self::Caller, tonic::Status> {
-        self.auth.authenticate(header).inspect_err(|_| self.metrics.count_unauthenticated())
-    }
+    let otlp = || {
+        Routes::new(RawUnary::<_, TraceServicePath>::new(OtlpExport { ingest: Arc::clone(&doors.ingest) }, doors))
+            .add_service(NotServed::<Logs>::new(doors))
+            .add_service(NotServed::<MetricPoints>::new(doors))
+            .add_service(NotServed::<Profiles>::new(doors))
+            .add_service(health_service.clone())
+    };
+    let insert = InsertMessage { ingest: Arc::clone(&doors.ingest), auth: Arc::clone(&doors.auth), door: Door::ScouterGrpc };
+    let scouter = otlp()
+        .add_service(RawUnary::<_, MessageServicePath>::new(insert, doors))
+        .add_service(AuthServiceServer::new(AuthDoor::new(doors)).max_decoding_message_size(auth_service::MAX_LOGIN_BYTES))
+        .add_service(reflection);
+    Ok((scouter, otlp(), health))
 }

@@ -1,8 +1,11 @@
-//! The HTTP doors: OTLP/HTTP, login, queries, health, metrics.
+//! The HTTP doors: OTLP/HTTP, login, queries, users and keys, health, metrics.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use axum::{
@@ -11,23 +14,30 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, patch, post},
 };
 use scouter_query::Engine;
 use scouter_storage::store::Store;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{Auth, Caller, TokenError},
+    auth::{Auth, Caller, Permission},
+    error::IngestError,
     ingest::Ingest,
+    listener::Peer,
+    receive::Intake,
     telemetry::Metrics,
 };
 
+mod accounts;
 mod ask;
 pub(crate) use ask::parse_trace_id;
+mod front;
+pub use front::Front;
 mod login;
 mod otlp;
+
+/// Questions and changes are far shorter.
+const MAX_QUESTION_BYTES: usize = 1024 * 1024;
 
 /// What the HTTP doors need.
 #[derive(Clone)]
@@ -42,76 +52,157 @@ pub struct HttpDoors {
     pub engine: Arc<Engine>,
     /// For its state only.
     pub store: Arc<Store>,
-    /// Whether every door is open.
-    pub is_ready: Arc<AtomicBool>,
+    /// Whether requests should come.
+    pub life: Arc<Life>,
+    /// How bodies are taken in.
+    pub intake: Intake,
+    /// A path before OTLP's own, such as `/otlp`; empty for none.
+    pub otlp_base_path: String,
 }
 
-impl HttpDoors {
-    /// Who is calling; a stranger is counted.
-    fn admit_caller(&self, headers: &HeaderMap) -> Result<Caller, TokenError> {
-        self.auth.caller(authorization(headers)).inspect_err(|_| self.metrics.count_unauthenticated())
+/// Where in its life the server is.
+#[derive(Debug, Default)]
+pub struct Life(AtomicU8);
+
+/// The parts of a server's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// The store is being opened, its log read.
+    Starting = 0,
+    /// Every door is open.
+    Ready = 1,
+    /// Asked to end.
+    Stopping = 2,
+}
+
+impl Life {
+    /// Goes on to `stage`.
+    pub fn enter(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Release);
+    }
+
+    /// Where it is now.
+    pub fn stage(&self) -> Stage {
+        match self.0.load(Ordering::Acquire) {
+            0 => Stage::Starting,
+            1 => Stage::Ready,
+            _ => Stage::Stopping,
+        }
     }
 }
 
-/// OTLP, Scouter's routes, queries, health and metrics.
+impl HttpDoors {
+    /// Who is calling, if he may; a stranger is counted.
+    async fn admit(&self, headers: &HeaderMap, from: IpAddr, needs: Permission) -> Result<Caller, IngestError> {
+        let admitted = self.auth.caller(authorization(headers), from).await.and_then(|caller| caller.require(needs));
+        Ok(admitted.inspect_err(|denied| self.metrics.count_denied(denied))?)
+    }
+}
+
+/// OTLP, Scouter's routes, queries, users and keys, health and metrics.
 pub fn all_routes(doors: HttpDoors) -> Router {
-    let guarded = Router::new()
+    let questions = Router::new()
         .route("/api/v1/sql", post(ask::sql))
         .route("/scouter/trace/spans", get(ask::trace_spans))
-        .route_layer(middleware::from_fn_with_state(doors.clone(), require_caller));
+        .route_layer(middleware::from_fn_with_state(doors.clone(), require_reader));
+    let administration = Router::new()
+        .route("/api/v1/users", get(accounts::users).post(accounts::add_user))
+        .route("/api/v1/users/{name}", patch(accounts::change_user))
+        .route("/api/v1/keys", get(accounts::keys).post(accounts::create_key))
+        .route("/api/v1/keys/{id}", delete(accounts::revoke_key))
+        .route_layer(middleware::from_fn_with_state(doors.clone(), require_administrator));
     let open = Router::new()
         .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/scouter/auth/login", get(login::login))
         .route("/scouter/auth/refresh", get(login::refresh))
-        .route("/scouter/auth/validate", get(login::validate));
-    finish(open.merge(guarded).merge(otlp_router(&doors)), doors)
+        .route("/scouter/auth/validate", get(login::validate))
+        .route("/scouter/auth/logout", post(login::logout));
+    finish(open.merge(questions).merge(administration).merge(otlp_router(&doors)), doors)
 }
 
 /// OTLP and health.
 pub fn otlp_routes(doors: HttpDoors) -> Router {
-    finish(otlp_router(&doors).route("/healthz", get(healthz)), doors)
-}
-
-/// Serves `router` on `listener` until `stop`, then lets what is under way finish.
-///
-/// # Errors
-/// The listener fails.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    use axum::serve::ListenerExt;
-
-    let listener = listener.tap_io(|stream| {
-        // Answers are small and waited for. A socket that cannot be set has already gone.
-        let _ = stream.set_nodelay(true);
-    });
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    finish(otlp_router(&doors).route("/healthz", get(healthz)).route("/readyz", get(readyz)), doors)
 }
 
 fn otlp_router(doors: &HttpDoors) -> Router<HttpDoors> {
-    Router::new()
+    let signals = Router::new()
         .route("/v1/traces", post(otlp::traces))
         .route("/v1/traces/", post(otlp::traces))
-        .route_layer(middleware::from_fn_with_state(doors.clone(), otlp::require_caller))
+        .route("/v1/logs", post(async |request: Request| otlp::not_served(&request, "logs")))
+        .route("/v1/metrics", post(async |request: Request| otlp::not_served(&request, "metrics")))
+        .route("/v1development/profiles", post(async |request: Request| otlp::not_served(&request, "profiles")))
+        .route_layer(middleware::from_fn_with_state(doors.clone(), otlp::require_writer));
+    if doors.otlp_base_path.is_empty() {
+        return signals;
+    }
+    Router::new().nest(&doors.otlp_base_path, signals.clone()).merge(signals)
 }
 
 fn finish(router: Router<HttpDoors>, doors: HttpDoors) -> Router {
     router.fallback(not_found).with_state(doors)
 }
 
-/// Lets a request pass only with a valid bearer token.
-async fn require_caller(State(doors): State<HttpDoors>, request: Request, next: Next) -> Response {
-    match doors.admit_caller(request.headers()) {
-        Ok(_) => next.run(request).await,
-        Err(error) => {
-            let mut response = error_response(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", &error.to_string());
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-            response
-        }
+async fn require_reader(doors: State<HttpDoors>, request: Request, next: Next) -> Response {
+    require(doors, request, next, Permission::Read).await
+}
+
+async fn require_administrator(doors: State<HttpDoors>, request: Request, next: Next) -> Response {
+    require(doors, request, next, Permission::Admin).await
+}
+
+/// Lets a request pass with a caller who may, and its body taken in whole.
+async fn require(State(doors): State<HttpDoors>, request: Request, next: Next, needs: Permission) -> Response {
+    let from = Peer::address(request.extensions());
+    if let Err(error) = doors.admit(request.headers(), from, needs).await {
+        return refusal(&error);
     }
+    let (parts, body) = request.into_parts();
+    let intake = Intake { max_request_bytes: MAX_QUESTION_BYTES, ..doors.intake.clone() };
+    match intake.whole(body, content_length(&parts.headers)).await {
+        // The room is given back here: the longest of these is small beside what answering takes.
+        Ok(received) => next.run(Request::from_parts(parts, received.payload.into())).await,
+        Err(error) => refusal(&error),
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn authorization(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
+}
+
+/// Any error in Scouter's body.
+fn refusal(error: &IngestError) -> Response {
+    let answer = error.answer();
+    let status = StatusCode::from_u16(answer.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let code = match status {
+        StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
+        StatusCode::FORBIDDEN => "PERMISSION_DENIED",
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => "RESOURCE_EXHAUSTED",
+        StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
+        StatusCode::REQUEST_TIMEOUT => "DEADLINE_EXCEEDED",
+        _ => "INVALID_ARGUMENT",
+    };
+    let mut response = error_response(status, code, &error.text());
+    add_hints(response.headers_mut(), &answer);
+    response
+}
+
+/// What a refused client should do: authenticate, wait.
+fn add_hints(headers: &mut HeaderMap, answer: &crate::error::Answer) {
+    if answer.http_status == StatusCode::UNAUTHORIZED.as_u16() {
+        headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer, Basic realm=\"scouter\""));
+    }
+    if let Some(delay) = answer.retry_after {
+        // Whole seconds, and never fewer than asked for.
+        headers.insert(header::RETRY_AFTER, header::HeaderValue::from(delay.as_millis().div_ceil(1000).max(1) as u64));
+    }
 }
 
 /// Scouter's error body.
@@ -123,14 +214,19 @@ async fn not_found(request: Request) -> Response {
     error_response(StatusCode::NOT_FOUND, "NOT_FOUND", &format!("there is nothing at {} {}", request.method(), request.uri().path()))
 }
 
+/// Whether the process should live on.
 async fn healthz(State(doors): State<HttpDoors>) -> Response {
-    if let Some(reason) = doors.store.failed() {
-        return error_response(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", &reason);
+    match doors.store.failed() {
+        Some(reason) => error_response(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", &reason),
+        None => front::alive(),
     }
-    if doors.is_ready.load(Ordering::Acquire) {
-        Json(serde_json::json!({ "alive": true, "version": env!("CARGO_PKG_VERSION") })).into_response()
-    } else {
-        error_response(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the server is starting or stopping")
+}
+
+/// Whether requests should be sent here.
+async fn readyz(State(doors): State<HttpDoors>) -> Response {
+    match doors.store.failed() {
+        Some(reason) => error_response(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", &reason),
+        None => front::readiness(doors.life.stage()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -16,10 +16,16 @@ use scouter_storage::{
 };
 use scouter_tonic::limits::MAX_REQUEST_BYTES;
 
-use crate::{admission::Admission, error::IngestError, telemetry::Metrics};
+use crate::{
+    admission::Room,
+    error::IngestError,
+    receive::Received,
+    telemetry::{Metrics, RequestStage},
+};
 
 mod dedupe;
 mod json;
+mod otlp_json;
 pub mod request;
 
 use dedupe::{Claim, DedupeWindow};
@@ -41,6 +47,27 @@ pub struct Submission {
     pub payload: Bytes,
     /// The sender's id of this batch; without one the payload's hash serves.
     pub batch_id: Option<BatchId>,
+    /// What was refused while the payload was made, and is not in it.
+    pub refused: RefusedBefore,
+    /// What the payload takes of the memory budget, until it is on disk.
+    pub room: Room,
+}
+
+impl Submission {
+    /// What was received, whole.
+    pub fn new(door: Door, envelope: Envelope, received: Received) -> Self {
+        let Received { payload, room } = received;
+        Self { door, envelope, payload, batch_id: None, refused: RefusedBefore::default(), room }
+    }
+}
+
+/// Spans whose JSON cannot be written as protobuf.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RefusedBefore {
+    /// How many.
+    pub spans: u32,
+    /// Names the first and its fault.
+    pub words: String,
 }
 
 /// The truth about an accepted request: everything not rejected is on disk.
@@ -70,7 +97,6 @@ pub struct Accepted {
 /// Takes requests from every door into the store.
 pub struct Ingest {
     store: Arc<Store>,
-    admission: Admission,
     window: DedupeWindow,
     metrics: Arc<Metrics>,
     closed: AtomicBool,
@@ -80,10 +106,9 @@ pub struct Ingest {
 
 impl Ingest {
     /// `recent` are the batches the log still remembers.
-    pub fn new(store: Arc<Store>, recent: Vec<(BatchId, u64)>, admission: Admission, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: Arc<Store>, recent: Vec<(BatchId, u64)>, metrics: Arc<Metrics>) -> Self {
         Self {
             store,
-            admission,
             window: DedupeWindow::new(recent, unix_nano_now()),
             metrics,
             closed: AtomicBool::new(false),
@@ -109,21 +134,23 @@ impl Ingest {
     }
 
     async fn submit_uncounted(&self, submission: Submission) -> Result<Accepted, IngestError> {
-        let Submission { door, envelope, payload, batch_id } = submission;
+        let Submission { door, envelope, payload, batch_id, refused, room } = submission;
         if self.closed.load(Ordering::Acquire) {
             return Err(IngestError::ShuttingDown);
         }
         if payload.len() > MAX_REQUEST_BYTES {
             return Err(IngestError::TooLarge { limit_bytes: MAX_REQUEST_BYTES });
         }
-        let permit = self.admission.admit(payload.len())?;
+        let begun = Instant::now();
         let verdict = if payload.len() > JUDGE_INLINE_BYTES {
             tokio::task::block_in_place(|| judge(&payload, envelope))?
         } else {
             judge(&payload, envelope)?
         };
-        let refusal = refusal_text(&verdict);
-        let receipt = receipt(&verdict);
+        self.metrics.time_stage(RequestStage::Judge, begun.elapsed());
+        let refusal = refusal_text(&verdict, &refused);
+        let mut receipt = receipt(&verdict);
+        receipt.rejected_spans += refused.spans;
         if receipt.spans == 0 && receipt.records == 0 {
             // Nothing to keep: an empty request, or one whose every item was refused.
             return Ok(Accepted { receipt, refusal });
@@ -159,10 +186,12 @@ impl Ingest {
                 Ok(_) => claim.stored(),
                 Err(_) => drop(claim),
             }
-            drop(permit);
+            drop(room);
             outcome
         });
+        let begun = Instant::now();
         let written = tokio::time::timeout(APPEND_WAIT, append).await.map_err(|_| IngestError::Overloaded)?;
+        self.metrics.time_stage(RequestStage::Append, begun.elapsed());
         let _position: Position = written.map_err(|_| IngestError::ShuttingDown)??;
         Ok(Accepted { receipt, refusal })
     }
@@ -196,14 +225,16 @@ fn receipt(verdict: &Verdict) -> Receipt {
     }
 }
 
-fn refusal_text(verdict: &Verdict) -> String {
+/// A few sentences, however much was refused: an answer has a limit too.
+fn refusal_text(verdict: &Verdict, before: &RefusedBefore) -> String {
     let describe = |what: &str, rejected: &[Rejected]| {
         rejected.first().map(|first| match rejected.len() {
             1 => format!("{what} {}: {}", first.index, first.reason),
             count => format!("{count} {what}s refused, the first is {what} {}: {}", first.index, first.reason),
         })
     };
-    [describe("span", &verdict.rejected_spans), describe("record", &verdict.rejected_records)]
+    let before = (before.spans > 0).then(|| before.words.clone());
+    [before, describe("span", &verdict.rejected_spans), describe("record", &verdict.rejected_records)]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()

@@ -3,10 +3,10 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | wiring | [`app`], [`cli`] |
-//! | doors | [`grpc`], [`http`] |
+//! | doors | [`grpc`], [`http`], and their hinges, [`listener`] |
 //! | verbs | [`ingest`]; asking is the crate `scouter-query` |
-//! | state | [`admission`]; the log, the hot rows and the tables are the crate `scouter-storage` |
-//! | ground | [`auth`], [`config`], [`telemetry`], [`error`] |
+//! | state | [`admission`], [`receive`]; the log, the hot rows and the tables are the crate `scouter-storage` |
+//! | ground | [`auth`], [`config`], [`tls`], [`telemetry`], [`error`] |
 //!
 //! Imports point down this table. **Invariant:** a door neither opens the log nor reads a table; it hands a
 //! [`ingest::Submission`] to [`ingest::Ingest::submit`] and tells its client what the receipt says.
@@ -16,12 +16,15 @@ pub mod cli;
 
 pub mod grpc;
 pub mod http;
+pub mod listener;
 
 pub mod ingest;
 
 pub mod admission;
+pub mod receive;
 
 pub mod auth;
 pub mod config;
 pub mod error;
 pub mod telemetry;
+pub mod tls;

@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::IsTerminal,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use prometheus_client::{
@@ -13,6 +14,7 @@ use prometheus_client::{
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::ConstGauge,
+        histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
 };
@@ -22,12 +24,20 @@ use scouter_storage::{
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{error::IngestError, ingest::Accepted};
+use crate::{
+    admission::Admission,
+    auth::{Denied, LoginError},
+    error::IngestError,
+    ingest::Accepted,
+};
 
-/// Sends log lines to stderr; `RUST_LOG` filters them, `LOG_JSON=true` makes each a JSON object.
-pub fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let is_json = std::env::var("LOG_JSON").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+mod connections;
+
+pub use connections::ConnectionMetrics;
+
+/// Sends log lines to stderr, each a JSON object if asked for; `filter` is in the language of `RUST_LOG`.
+pub fn start_logging(filter: &str, is_json: bool) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let stderr = std::io::stderr;
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(filter);
@@ -46,6 +56,21 @@ struct RequestLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StageLabels {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DeniedLabels {
+    reason: &'static str,
+}
+
+/// A quarter of a millisecond to sixteen seconds.
+fn request_seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
+}
+
 /// The server's counters.
 pub struct Metrics {
     registry: Registry,
@@ -55,12 +80,34 @@ pub struct Metrics {
     records: Family<DoorLabels, Counter>,
     rejected_spans: Family<DoorLabels, Counter>,
     rejected_records: Family<DoorLabels, Counter>,
-    unauthenticated: Counter,
+    denied: Family<DeniedLabels, Counter>,
+    stages: Family<StageLabels, Histogram>,
+}
+
+/// A part of a request's way through the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequestStage {
+    /// Its body comes in and is inflated.
+    Receive,
+    /// Its spans are judged.
+    Judge,
+    /// It is made durable.
+    Append,
+}
+
+impl RequestStage {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Judge => "judge",
+            Self::Append => "append",
+        }
+    }
 }
 
 impl Metrics {
-    /// All counters at zero; the figures of `store` are read whenever the metrics are.
-    pub fn new(store: &Arc<Store>) -> Arc<Self> {
+    /// All counters at zero; the figures of `store` and `admission` are read whenever the metrics are.
+    pub fn new(store: &Arc<Store>, admission: &Admission, connections: &ConnectionMetrics) -> Arc<Self> {
         let mut registry = Registry::with_prefix("scouter");
         let requests = Family::default();
         registry.register("ingest_requests", "Requests by door and outcome", requests.clone());
@@ -74,10 +121,33 @@ impl Metrics {
         registry.register("ingest_rejected_spans", "Spans refused for ever, by door", rejected_spans.clone());
         let rejected_records = Family::default();
         registry.register("ingest_rejected_records", "Monitoring records refused for ever, by door", rejected_records.clone());
-        let unauthenticated = Counter::default();
-        registry.register("unauthenticated_requests", "Requests without a valid token", unauthenticated.clone());
+        let denied = Family::default();
+        registry.register("denied_requests", "Requests and logins that were not let in, by reason", denied.clone());
+        let stages = Family::<StageLabels, Histogram>::new_with_constructor(request_seconds);
+        registry.register_with_unit("ingest_stage", "Time a request takes in each part of its way", Unit::Seconds, stages.clone());
+        connections.register(&mut registry);
+        // There from the start, so that a rate begins at zero.
+        for door in [Door::ScouterGrpc, Door::OtlpGrpc, Door::OtlpHttp].map(door_label) {
+            for family in [&spans, &records, &rejected_spans, &rejected_records, &bytes] {
+                drop(family.get_or_create(&DoorLabels { door }));
+            }
+        }
+        for reason in ["token", "password", "busy", "too_many_failures", "permission"] {
+            drop(denied.get_or_create(&DeniedLabels { reason }));
+        }
         registry.register_collector(Box::new(StoreCollector(Arc::downgrade(store))));
-        Arc::new(Self { registry, requests, bytes, spans, records, rejected_spans, rejected_records, unauthenticated })
+        registry.register_collector(Box::new(AdmissionCollector(admission.clone())));
+        Arc::new(Self { registry, requests, bytes, spans, records, rejected_spans, rejected_records, denied, stages })
+    }
+
+    pub(crate) fn time_stage(&self, stage: RequestStage, took: Duration) {
+        self.stages.get_or_create(&StageLabels { stage: stage.label() }).observe(took.as_secs_f64());
+    }
+
+    /// A request that was refused before it could be submitted.
+    pub(crate) fn count_refused(&self, door: Door, error: &IngestError) {
+        let outcome = if error.answer().retry_after.is_some() { "retry_later" } else { "refused" };
+        self.requests.get_or_create(&RequestLabels { door: door_label(door), outcome }).inc();
     }
 
     pub(crate) fn count_submission(&self, door: Door, bytes: usize, outcome: &Result<Accepted, IngestError>) {
@@ -102,8 +172,15 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { door, outcome }).inc();
     }
 
-    pub(crate) fn count_unauthenticated(&self) {
-        self.unauthenticated.inc();
+    pub(crate) fn count_denied(&self, denied: &Denied) {
+        let reason = match denied {
+            Denied::Token(_) => "token",
+            Denied::Login(LoginError::Refused) => "password",
+            Denied::Login(LoginError::Busy) => "busy",
+            Denied::Login(LoginError::TooMany { .. }) => "too_many_failures",
+            Denied::Forbidden { .. } => "permission",
+        };
+        self.denied.get_or_create(&DeniedLabels { reason }).inc();
     }
 
     /// The text of `/metrics`.
@@ -145,6 +222,24 @@ impl Collector for StoreCollector {
             counter.encode(encoder.encode_descriptor(name, help, unit.as_ref(), counter.metric_type())?)?;
         }
         Ok(())
+    }
+}
+
+/// Reads the memory budget at each scrape.
+#[derive(Debug)]
+struct AdmissionCollector(Admission);
+
+impl Collector for AdmissionCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, bytes) in [
+            ("admission_used", "Memory of requests under way", self.0.used_bytes()),
+            ("admission_total", "Memory that requests under way may use", self.0.total_bytes()),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, Some(&Unit::Bytes), gauge.metric_type())?)?;
+        }
+        let counter = ConstCounter::new(self.0.refused());
+        counter.encode(encoder.encode_descriptor("admission_refusals", "Requests there was no memory for", None, counter.metric_type())?)
     }
 }
 

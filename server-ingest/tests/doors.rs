@@ -233,13 +233,13 @@ async fn no_door_answers_without_a_token_but_health_metrics_and_login() {
     for (door, path) in [("http", "/v1/traces"), ("otlp-http", "/v1/traces"), ("http", "/api/v1/sql")] {
         let response = http.post(server.url(door, path)).body("{}").send().await.unwrap();
         assert_eq!(response.status(), 401, "{door} {path}");
-        assert_eq!(response.headers()["www-authenticate"], "Bearer");
+        assert_eq!(response.headers()["www-authenticate"], "Bearer, Basic realm=\"scouter\"");
     }
     assert_eq!(http.get(server.url("http", "/scouter/trace/spans?trace_id=00")).send().await.unwrap().status(), 401);
     assert_eq!(http.get(server.url("http", "/healthz")).send().await.unwrap().status(), 200);
     assert_eq!(http.get(server.url("otlp-http", "/healthz")).send().await.unwrap().status(), 200);
     let metrics = http.get(server.url("http", "/metrics")).send().await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("scouter_unauthenticated_requests_total 10"), "{metrics}");
+    assert!(metrics.contains("scouter_denied_requests_total{reason=\"token\"} 10"), "{metrics}");
     assert_eq!(server.count("spans").await, 0);
 }
 

@@ -30,17 +30,55 @@ impl TestServer {
     }
 
     pub async fn start_in(folder: tempfile::TempDir) -> Self {
-        let (child, addresses) = launch(folder.path());
-        let mut server = Self { child, folder, addresses, token: String::new() };
+        Self::start_in_with(folder, &[]).await
+    }
+
+    /// With more flags.
+    pub async fn start_with(flags: &[&str]) -> Self {
+        Self::start_in_with(tempfile::tempdir().unwrap(), flags).await
+    }
+
+    pub async fn start_in_with(folder: tempfile::TempDir, flags: &[&str]) -> Self {
+        let mut server = Self::start_without_login(folder, flags);
         server.token = server.login("guest", "guest").await.expect("guest may log in");
         server
+    }
+
+    pub fn start_without_login(folder: tempfile::TempDir, flags: &[&str]) -> Self {
+        let (child, addresses) = launch(folder.path(), flags);
+        Self { child, folder, addresses, token: String::new() }
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the server wrote to stderr so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap()
+    }
+
+    /// Waits for it to end by itself; the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args(["-s", name]).arg(self.child.id().to_string()).status().unwrap().success());
+    }
+
+    /// The program, on this server's folder.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scouter-server"));
+        command.args(arguments).arg("--storage").arg(self.folder.path().join("storage")).stdin(Stdio::null());
+        command.output().unwrap()
     }
 
     /// kill -9, and a new process on the same folder.
     pub async fn crash_and_restart(mut self) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (child, addresses) = launch(self.folder.path());
+        let (child, addresses) = launch(self.folder.path(), &[]);
         self.child = child;
         self.addresses = addresses;
         self
@@ -48,8 +86,8 @@ impl TestServer {
 
     /// SIGTERM; the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
-        self.child.wait().unwrap().code()
+        self.signal("TERM");
+        self.wait()
     }
 
     pub fn address(&self, door: &str) -> &str {
@@ -92,12 +130,17 @@ impl Drop for TestServer {
     }
 }
 
-fn launch(folder: &Path) -> (Child, HashMap<String, String>) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_scouter-server"));
+fn launch(folder: &Path, flags: &[&str]) -> (Child, HashMap<String, String>) {
+    // A write past the largest file allowed is then an error and no signal, which is how a test breaks a disk.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_scouter-server")]);
     command.arg("serve").arg("--storage").arg(folder.join("storage"));
     for flag in ["--grpc-addr", "--http-addr", "--otlp-grpc-addr", "--otlp-http-addr"] {
-        command.args([flag, "127.0.0.1:0"]);
+        if !flags.contains(&flag) {
+            command.args([flag, "127.0.0.1:0"]);
+        }
     }
+    command.args(flags);
     let log = std::fs::File::options().create(true).append(true).open(folder.join("server.log")).unwrap();
     command.env_remove("SCOUTER_DEFAULT_USERNAME").env_remove("SCOUTER_DEFAULT_PASSWORD");
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
@@ -154,5 +197,91 @@ pub fn otlp_request(trace: u128, count: u64) -> ExportTraceServiceRequest {
             }],
             ..Default::default()
         }],
+    }
+}
+
+/// A unary call with the bytes of its request.
+pub async fn grpc<A: prost::Message + Default + Send + 'static>(
+    server: &TestServer,
+    door: &str,
+    path: &'static str,
+    authorization: &str,
+    body: Vec<u8>,
+    compression: Option<tonic::codec::CompressionEncoding>,
+) -> Result<A, tonic::Status> {
+    grpc_over(server.channel(door).await, path, authorization, body, compression).await
+}
+
+/// The same over a channel of the test's own.
+pub async fn grpc_over<A: prost::Message + Default + Send + 'static>(
+    channel: tonic::transport::Channel,
+    path: &'static str,
+    authorization: &str,
+    body: Vec<u8>,
+    compression: Option<tonic::codec::CompressionEncoding>,
+) -> Result<A, tonic::Status> {
+    let mut grpc = tonic::client::Grpc::new(channel).max_encoding_message_size(usize::MAX);
+    if let Some(encoding) = compression {
+        grpc = grpc.send_compressed(encoding);
+    }
+    grpc.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let mut request = tonic::Request::new(bytes::Bytes::from(body));
+    if !authorization.is_empty() {
+        request.metadata_mut().insert("authorization", authorization.parse().unwrap());
+    }
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+    let codec = scouter_tonic::codec::SendBytes::<A>::default();
+    grpc.unary(request, path, codec).await.map(tonic::Response::into_inner)
+}
+
+/// An export whose body's second half is sent when `rest` says so; the gRPC status.
+pub async fn slow_export(
+    mut channel: tonic::transport::Channel,
+    token: String,
+    message: Vec<u8>,
+    rest: tokio::sync::oneshot::Receiver<()>,
+) -> Result<(), String> {
+    use http_body_util::BodyExt;
+    use tower::{Service, ServiceExt};
+
+    let frame = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat();
+    let (first, second) = (frame[..frame.len() / 2].to_vec(), frame[frame.len() / 2..].to_vec());
+    let data = |bytes: Vec<u8>| Ok::<_, tonic::Status>(http_body::Frame::data(bytes::Bytes::from(bytes)));
+    let body = futures::stream::once(async move { data(first) }).chain_once(async move {
+        let _ = rest.await;
+        data(second)
+    });
+    let request = http::Request::post("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {token}"))
+        .body(tonic::body::Body::new(http_body_util::StreamBody::new(body)))
+        .unwrap();
+    let response = channel.ready().await.unwrap().call(request).await.map_err(|error| error.to_string())?;
+    let (head, body) = response.into_parts();
+    let trailers = body.collect().await.map_err(|error| error.to_string())?.trailers().cloned().unwrap_or_default();
+    match trailers.get("grpc-status").or_else(|| head.headers.get("grpc-status")) {
+        Some(status) if status == "0" => Ok(()),
+        status => Err(format!("{status:?} {head:?}")),
+    }
+}
+
+trait ChainOnce: futures::Stream + Sized {
+    fn chain_once(self, last: impl Future<Output = Self::Item> + Send + 'static) -> impl futures::Stream<Item = Self::Item> + Send + 'static
+    where
+        Self: Send + 'static,
+    {
+        futures::StreamExt::chain(self, futures::stream::once(last))
+    }
+}
+
+impl<S: futures::Stream> ChainOnce for S {}
+
+impl TestServer {
+    /// The sum of a metric over its labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = reqwest::get(self.url("http", "/metrics")).await.unwrap().text().await.unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(name) && matches!(line.as_bytes().get(name.len()), Some(b' ' | b'{')));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 }

@@ -137,7 +137,7 @@ impl Server {
     }
 
     async fn wait_until_ready(&self) {
-        let url = format!("http://{}/healthz", self.addresses.http);
+        let url = format!("http://{}/readyz", self.addresses.http);
         let ready = async {
             while !reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -91,8 +91,16 @@ struct Token {
 
 impl Server {
     async fn login(holder: &str, source: &Source) -> anyhow::Result<Self> {
-        let base = format!("http://{}", holder.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]"));
-        let http = reqwest::Client::new();
+        let base = holder.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
+        let base = if base.contains("://") { base } else { format!("http://{base}") };
+        let mut client = reqwest::Client::builder();
+        if let Some(path) = &source.ca {
+            let pem = std::fs::read(path).with_context(|| format!("--ca {} cannot be read", path.display()))?;
+            client = client.tls_certs_merge(
+                reqwest::Certificate::from_pem_bundle(&pem).with_context(|| format!("--ca {} holds no certificate", path.display()))?,
+            );
+        }
+        let http = client.build().context("the client for the server cannot be made")?;
         let login = http
             .get(format!("{base}/scouter/auth/login"))
             .header("Username", &source.username)

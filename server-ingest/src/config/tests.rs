@@ -15,26 +15,77 @@ fn validate(flags: &[&str]) -> Result<Checked, ConfigError> {
     Cli::parse_from(kept.chain(flags)).config.validate()
 }
 
+fn only_fault(flags: &[&str]) -> String {
+    let mut faults = validate(flags).expect_err("refused").faults;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    faults.remove(0)
+}
+
 #[test]
-fn loopback_needs_no_user() {
+fn loopback_needs_no_user_and_no_tls() {
     let checked = validate(&[]).expect("valid");
-    assert_eq!((checked.username.as_str(), checked.password.expose()), ("guest", "guest"));
-    assert_eq!(checked.otlp_grpc, None);
+    let (name, password) = checked.user.expect("guest");
+    assert_eq!((name.as_str(), password.expose()), ("guest", "guest"));
+    assert_eq!((checked.otlp_grpc, checked.tls), (None, None));
 }
 
 #[test]
 fn an_open_address_needs_a_user() {
-    let faults = validate(&["--http-addr=0.0.0.0:8000"]).expect_err("refused").faults;
-    assert_eq!(faults.len(), 1);
-    assert!(faults[0].contains("SCOUTER_DEFAULT_PASSWORD"), "{faults:?}");
-    validate(&["--http-addr=0.0.0.0:8000", "--default-username=a", "--default-password=b"]).expect("valid");
+    assert!(only_fault(&["--http-addr=0.0.0.0:8000", "--insecure"]).contains("SCOUTER_DEFAULT_PASSWORD"));
+    validate(&["--http-addr=0.0.0.0:8000", "--insecure", "--default-username=a", "--default-password=b"]).expect("valid");
+    let folder = tempfile::tempdir().expect("a folder");
+    let storage = format!("--storage={}", folder.path().display());
+    Accounts::open(&key_folder(folder.path()))
+        .expect("none")
+        .add_user("ada", "adas password", "read".parse().expect("one"))
+        .expect("added");
+    let checked = validate(&["--http-addr=0.0.0.0:8000", "--insecure", &storage]).expect("valid");
+    assert_eq!(checked.user, None, "guest is gone once there are users");
+}
+
+#[test]
+fn an_open_address_needs_tls_or_the_word_insecure() {
+    let user = ["--http-addr=0.0.0.0:8000", "--default-username=a", "--default-password=b"];
+    let fault = only_fault(&user);
+    assert!(fault.contains("--tls-cert") && fault.contains("--insecure"), "{fault}");
+}
+
+#[test]
+fn a_missing_piece_of_tls_is_named() {
+    assert!(only_fault(&["--tls-cert=a.pem"]).contains("--tls-key is not"));
+    assert!(only_fault(&["--tls-key=a.pem"]).contains("--tls-cert is not"));
+    assert!(only_fault(&["--tls-client-ca=a.pem"]).contains("--tls-cert and --tls-key are not"));
+    let fault = only_fault(&["--tls-cert=missing.pem", "--tls-key=missing.key"]);
+    assert!(fault.contains("--tls-cert missing.pem cannot be read"), "{fault}");
 }
 
 #[test]
 fn all_faults_come_at_once() {
-    let error =
-        validate(&["--storage=s3://b/p", "--grpc-addr=nowhere", "--durability=maybe", "--default-username=a"]).expect_err("refused");
-    assert_eq!(error.faults.len(), 4, "{error}");
+    let error = validate(&[
+        "--storage=s3://b/p",
+        "--grpc-addr=nowhere",
+        "--durability=maybe",
+        "--default-username=a",
+        "--max-connections=0",
+        "--max-request-mib=65",
+        "--log-format=xml",
+        "--otlp-http-base-path=otlp",
+        "--insecure=perhaps",
+        "--header-timeout-seconds=soon",
+        "--shutdown-delay-seconds=40",
+    ])
+    .expect_err("refused");
+    assert_eq!(error.faults.len(), 11, "{error}");
+}
+
+#[test]
+fn s_01_defaults_are_the_ports_of_otlp() {
+    let config = Cli::parse_from(["test"]).config;
+    for (name, value, port) in
+        [("SCOUTER_OTLP_GRPC_ADDR", config.otlp_grpc_addr, ":4317"), ("SCOUTER_OTLP_HTTP_ADDR", config.otlp_http_addr, ":4318")]
+    {
+        assert!(std::env::var(name).is_ok() || value.ends_with(port), "{name} is {value}");
+    }
 }
 
 #[test]

@@ -1,4 +1,9 @@
 use super::*;
+use crate::auth::{Permission, TokenError};
+
+fn denied(error: impl Into<Denied>) -> IngestError {
+    IngestError::Denied(error.into())
+}
 
 /// One of each, with the row it must have: code, HTTP status, whether to send again.
 fn table() -> Vec<(IngestError, Code, u16, bool)> {
@@ -11,6 +16,16 @@ fn table() -> Vec<(IngestError, Code, u16, bool)> {
         (IngestError::TooManyObjects { limit: 1 }, Code::ResourceExhausted, 413, false),
         (IngestError::Contradictory("both"), Code::InvalidArgument, 400, false),
         (IngestError::TooLarge { limit_bytes: 1 }, Code::ResourceExhausted, 413, false),
+        (IngestError::UnknownEncoding { name: "br".to_owned() }, Code::Unimplemented, 415, false),
+        (IngestError::UnknownContentType, Code::InvalidArgument, 415, false),
+        (IngestError::TooSlow, Code::DeadlineExceeded, 408, false),
+        (IngestError::BrokenOff, Code::InvalidArgument, 400, false),
+        (IngestError::NotServed { signal: "logs" }, Code::Unimplemented, 404, false),
+        (denied(TokenError::Expired), Code::Unauthenticated, 401, false),
+        (denied(LoginError::Refused), Code::Unauthenticated, 401, false),
+        (denied(LoginError::Busy), Code::Unavailable, 503, true),
+        (denied(LoginError::TooMany { wait: std::time::Duration::ZERO }), Code::ResourceExhausted, 429, true),
+        (Denied::Forbidden { who: "ada".to_owned(), needs: Permission::Write }.into(), Code::PermissionDenied, 403, false),
         (IngestError::Overloaded, Code::Unavailable, 503, true),
         (IngestError::ShuttingDown, Code::Unavailable, 503, true),
         (IngestError::TwinFailed, Code::Unavailable, 503, true),

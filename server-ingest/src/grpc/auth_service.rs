@@ -7,31 +7,41 @@ use scouter_tonic::grpc::{
     auth_service_server::AuthService,
 };
 use tonic::{Request, Response, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 
+use super::GrpcDoors;
 use crate::{
-    auth::{Auth, Issued, LoginError},
-    error::RETRY_AFTER,
+    auth::{Auth, Denied, Issued},
+    error::IngestError,
+    listener::Peer,
+    telemetry::Metrics,
 };
 
-pub(super) struct AuthDoor(Arc<Auth>);
+/// Names, passwords and tokens are far shorter.
+pub(super) const MAX_LOGIN_BYTES: usize = 64 * 1024;
+
+pub(super) struct AuthDoor {
+    auth: Arc<Auth>,
+    metrics: Arc<Metrics>,
+}
 
 impl AuthDoor {
-    pub(super) fn new(auth: Arc<Auth>) -> Self {
-        Self(auth)
+    pub(super) fn new(doors: &GrpcDoors) -> Self {
+        Self { auth: Arc::clone(&doors.auth), metrics: Arc::clone(&doors.metrics) }
+    }
+
+    fn refuse(&self, denied: impl Into<Denied>) -> Status {
+        let denied = denied.into();
+        self.metrics.count_denied(&denied);
+        IngestError::Denied(denied).into()
     }
 }
 
 #[tonic::async_trait]
 impl AuthService for AuthDoor {
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        let from = Peer::address(request.extensions());
         let LoginRequest { username, password } = request.into_inner();
-        let issued = self.0.login(&username, &password).await.map_err(|error| match error {
-            LoginError::Refused => Status::unauthenticated(error.to_string()),
-            LoginError::Busy => {
-                Status::with_error_details(tonic::Code::Unavailable, error.to_string(), ErrorDetails::with_retry_info(Some(RETRY_AFTER)))
-            }
-        })?;
+        let issued = self.auth.login(&username, &password, from).await.map_err(|error| self.refuse(error))?;
         Ok(Response::new(LoginResponse {
             expires_in_seconds: seconds(&issued),
             token: issued.token,
@@ -42,7 +52,7 @@ impl AuthService for AuthDoor {
     }
 
     async fn refresh_token(&self, request: Request<RefreshTokenRequest>) -> Result<Response<RefreshTokenResponse>, Status> {
-        let issued = self.0.refresh(&request.into_inner().access_token).map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let issued = self.auth.refresh(&request.into_inner().access_token).map_err(|error| self.refuse(error))?;
         Ok(Response::new(RefreshTokenResponse {
             expires_in_seconds: seconds(&issued),
             token: issued.token,
@@ -52,7 +62,7 @@ impl AuthService for AuthDoor {
     }
 
     async fn validate_token(&self, request: Request<ValidateTokenRequest>) -> Result<Response<ValidateTokenResponse>, Status> {
-        let outcome = self.0.caller(Some(&format!("Bearer {}", request.into_inner().token)));
+        let outcome = self.auth.bearer(&request.into_inner().token);
         Ok(Response::new(ValidateTokenResponse {
             is_authenticated: outcome.is_ok(),
             status: if outcome.is_ok() { "success" } else { "error" }.to_owned(),

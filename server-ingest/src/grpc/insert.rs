@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use scouter_storage::{log::Door, otlp::Envelope};
 use scouter_tonic::{grpc::InsertMessageResponse, path::REFRESHED_TOKEN};
-use tonic::{Request, Response, Status};
 
-use super::raw::Handle;
+use super::raw::{Answered, Handle};
 use crate::{
     auth::{Auth, Caller},
+    error::IngestError,
     ingest::{Accepted, Ingest, Submission, request},
+    receive::Received,
 };
 
 /// `MessageService.InsertMessage`.
@@ -24,22 +24,18 @@ pub(super) struct InsertMessage {
 impl Handle for InsertMessage {
     type Answer = InsertMessageResponse;
 
-    async fn handle(&self, request: Request<Bytes>) -> Result<Response<InsertMessageResponse>, Status> {
-        let caller = request.extensions().get::<Caller>().cloned();
-        let submission = request::insert_message(request.into_inner(), self.door)?;
+    async fn handle(&self, caller: Caller, request: Received) -> Result<Answered<InsertMessageResponse>, IngestError> {
+        let submission = request::insert_message(request, self.door)?;
         let Accepted { receipt, refusal } = self.ingest.submit(submission).await?;
         let message = if refusal.is_empty() { "stored".to_owned() } else { refusal };
-        let mut response = Response::new(InsertMessageResponse {
+        let message = InsertMessageResponse {
             status: "success".to_owned(),
             message,
             rejected_spans: receipt.rejected_spans.into(),
             rejected_records: receipt.rejected_records.into(),
-        });
-        if let Some(issued) = caller.and_then(|caller| self.auth.rotated(&caller)) {
-            let value = issued.token.parse().map_err(|_| Status::internal("a token is not ASCII"))?;
-            response.metadata_mut().insert(REFRESHED_TOKEN, value);
-        }
-        Ok(response)
+        };
+        let token = self.auth.rotated(&caller).map(|issued| (REFRESHED_TOKEN, issued.token));
+        Ok(Answered { message, token })
     }
 }
 
@@ -51,18 +47,19 @@ pub(super) struct OtlpExport {
 impl Handle for OtlpExport {
     type Answer = ExportTraceServiceResponse;
 
-    async fn handle(&self, request: Request<Bytes>) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let submission = Submission { door: Door::OtlpGrpc, envelope: Envelope::Otlp, payload: request.into_inner(), batch_id: None };
+    async fn handle(&self, caller: Caller, request: Received) -> Result<Answered<ExportTraceServiceResponse>, IngestError> {
+        let submission = Submission::new(Door::OtlpGrpc, Envelope::Otlp, request);
         let accepted = self.ingest.submit(submission).await?;
-        Ok(Response::new(otlp_response(&accepted)))
+        Ok(Answered { message: otlp_response(&accepted, caller.warning), token: None })
     }
 }
 
-/// Partial success is set only when something was refused, as OTLP asks.
-pub(crate) fn otlp_response(accepted: &Accepted) -> ExportTraceServiceResponse {
+/// Partial success is set only when something was refused, or when there is something to warn of, as OTLP asks.
+pub(crate) fn otlp_response(accepted: &Accepted, warning: Option<String>) -> ExportTraceServiceResponse {
     let rejected_spans = i64::from(accepted.receipt.rejected_spans);
+    let refusal = (rejected_spans > 0).then(|| accepted.refusal.clone());
+    let words: Vec<String> = [refusal, warning].into_iter().flatten().collect();
     ExportTraceServiceResponse {
-        partial_success: (rejected_spans > 0)
-            .then(|| ExportTracePartialSuccess { rejected_spans, error_message: accepted.refusal.clone() }),
+        partial_success: (!words.is_empty()).then(|| ExportTracePartialSuccess { rejected_spans, error_message: words.join("; ") }),
     }
 }

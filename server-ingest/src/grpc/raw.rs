@@ -1,7 +1,8 @@
 //! A unary gRPC method whose handler gets the request's bytes.
 //!
-//! Requests may be compressed with gzip or zstd; the limit holds before and after inflating. tonic answers a frame that
-//! announces too much with `OUT_OF_RANGE`, which OTLP clients retry for ever, so that code becomes `RESOURCE_EXHAUSTED`.
+//! The call's framing is read here and not by tonic, because three things must happen between the bytes and the message: the
+//! caller is known before a byte is taken, every byte is counted under the memory budget as it comes and as it is inflated,
+//! and what is too large is refused with a final status. (tonic answers it with `OUT_OF_RANGE`, which OTLP clients repeat for ever.)
 
 use std::{
     convert::Infallible,
@@ -10,35 +11,52 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body::Frame;
 use prost::Message;
-use scouter_tonic::{
-    codec::ReceiveBytes,
-    limits::MAX_REQUEST_BYTES,
-    path::{INSERT_MESSAGE, OTLP_TRACE_EXPORT},
-};
+use scouter_storage::log::Door;
+use scouter_tonic::path::{INSERT_MESSAGE, OTLP_TRACE_EXPORT};
 use tonic::{
-    Code, Request, Response, Status,
+    Status,
     body::Body,
-    codec::CompressionEncoding,
     codegen::{BoxFuture, Service, http},
-    server::{Grpc, NamedService, UnaryService},
+    server::NamedService,
 };
+
+use super::GrpcDoors;
+use crate::{
+    auth::{Caller, Permission},
+    error::IngestError,
+    listener::Peer,
+    receive::{Compression, Intake, Received},
+    telemetry::RequestStage,
+};
+
+const CONTENT_TYPE: &str = "application/grpc";
+
+/// What a handler answers with: the message, and a fresh token for the caller where he should have one.
+#[derive(Debug)]
+pub(super) struct Answered<A> {
+    pub(super) message: A,
+    pub(super) token: Option<(&'static str, String)>,
+}
 
 /// Answers the bytes of one request.
 pub(super) trait Handle: Send + Sync + 'static {
     /// The answer's message.
     type Answer: Message + Default + 'static;
 
-    fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
+    fn handle(&self, caller: Caller, request: Received) -> impl Future<Output = Result<Answered<Self::Answer>, IngestError>> + Send;
 }
 
 /// The name of a service and the path of its one method.
 pub(super) trait MethodPath: Send + Sync + 'static {
     const SERVICE: &'static str;
     const PATH: &'static str;
+    const DOOR: Door;
 }
 
 /// `scouter.grpc.v1.MessageService/InsertMessage`.
@@ -47,6 +65,7 @@ pub(super) struct MessageServicePath;
 impl MethodPath for MessageServicePath {
     const SERVICE: &'static str = "scouter.grpc.v1.MessageService";
     const PATH: &'static str = INSERT_MESSAGE;
+    const DOOR: Door = Door::ScouterGrpc;
 }
 
 /// OTLP's `TraceService/Export`.
@@ -55,23 +74,25 @@ pub(super) struct TraceServicePath;
 impl MethodPath for TraceServicePath {
     const SERVICE: &'static str = "opentelemetry.proto.collector.trace.v1.TraceService";
     const PATH: &'static str = OTLP_TRACE_EXPORT;
+    const DOOR: Door = Door::OtlpGrpc;
 }
 
 /// A gRPC service of one unary method.
 pub(super) struct RawUnary<H, P> {
     handler: Arc<H>,
+    doors: GrpcDoors,
     path: PhantomData<P>,
 }
 
 impl<H, P> RawUnary<H, P> {
-    pub(super) fn new(handler: H) -> Self {
-        Self { handler: Arc::new(handler), path: PhantomData }
+    pub(super) fn new(handler: H, doors: &GrpcDoors) -> Self {
+        Self { handler: Arc::new(handler), doors: doors.clone(), path: PhantomData }
     }
 }
 
 impl<H, P> Clone for RawUnary<H, P> {
     fn clone(&self) -> Self {
-        Self { handler: Arc::clone(&self.handler), path: PhantomData }
+        Self { handler: Arc::clone(&self.handler), doors: self.doors.clone(), path: PhantomData }
     }
 }
 
@@ -89,40 +110,109 @@ impl<H: Handle, P: MethodPath> Service<http::Request<Body>> for RawUnary<H, P> {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let handler = Arc::clone(&self.handler);
+        let (handler, doors) = (Arc::clone(&self.handler), self.doors.clone());
         Box::pin(async move {
-            if request.uri().path() != P::PATH {
-                return Ok(Status::unimplemented(format!("{} has no such method", P::SERVICE)).into_http());
+            if let Some(response) = not_grpc(&request) {
+                return Ok(response);
             }
-            let mut grpc = Grpc::new(ReceiveBytes::<H::Answer>::default())
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd)
-                .max_decoding_message_size(MAX_REQUEST_BYTES);
-            Ok(with_final_size_refusal(grpc.unary(Method(handler), request).await))
+            if request.uri().path() != P::PATH {
+                return Ok(Status::unimplemented(format!("{} has no such method; it has {}", P::SERVICE, P::PATH)).into_http());
+            }
+            Ok(match take::<H, P>(&handler, &doors, request).await {
+                Ok(answered) => response(&answered),
+                Err(error) => refusal(error),
+            })
         })
     }
 }
 
-struct Method<H>(Arc<H>);
+async fn take<H: Handle, P: MethodPath>(
+    handler: &H,
+    doors: &GrpcDoors,
+    request: http::Request<Body>,
+) -> Result<Answered<H::Answer>, IngestError> {
+    let (parts, body) = request.into_parts();
+    let header = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let caller = doors.admit(header("authorization"), Peer::address(&parts.extensions), Permission::Write).await?;
+    let begun = Instant::now();
+    let received = receive(&doors.intake, header("grpc-encoding").unwrap_or_default(), body).await;
+    let received = received.inspect_err(|error| doors.metrics.count_refused(P::DOOR, error))?;
+    doors.metrics.time_stage(RequestStage::Receive, begun.elapsed());
+    handler.handle(caller, received).await
+}
 
-impl<H: Handle> UnaryService<Bytes> for Method<H> {
-    type Response = H::Answer;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<H::Answer>, Status>> + Send>>;
-
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let handler = Arc::clone(&self.0);
-        Box::pin(async move { handler.handle(request).await })
+async fn receive(intake: &Intake, encoding: &str, body: Body) -> Result<Received, IngestError> {
+    let compression = Compression::named(encoding)?;
+    let (received, is_compressed) = intake.grpc_message(body).await?;
+    match compression {
+        Some(compression) if is_compressed => intake.inflate(compression, received),
+        None if is_compressed => Err(IngestError::Contradictory("the message is marked as compressed and grpc-encoding is missing")),
+        _ => Ok(received),
     }
 }
 
-/// The status of a failed unary call stands in the headers; no handler of ours answers `OUT_OF_RANGE`.
-fn with_final_size_refusal(response: http::Response<Body>) -> http::Response<Body> {
-    let code = Status::from_header_map(response.headers()).map(|status| status.code());
-    match code {
-        Some(Code::OutOfRange | Code::ResourceExhausted) => {
-            let text = format!("the request is larger than the limit of {MAX_REQUEST_BYTES} bytes; send smaller batches");
-            Status::resource_exhausted(text).into_http()
+/// What is no gRPC call gets an HTTP answer, as the protocol asks.
+pub(super) fn not_grpc(request: &http::Request<Body>) -> Option<http::Response<Body>> {
+    let content_type = request.headers().get(http::header::CONTENT_TYPE).map_or(&b""[..], http::HeaderValue::as_bytes);
+    let is_protobuf = match content_type.strip_prefix(CONTENT_TYPE.as_bytes()) {
+        Some(rest) => rest.is_empty() || rest.starts_with(b"+proto") || rest.starts_with(b";"),
+        None => false,
+    };
+    if is_protobuf {
+        return None;
+    }
+    let mut response = http::Response::new(Body::empty());
+    *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Some(response)
+}
+
+/// An error without a message, its status in the headers.
+pub(super) fn refusal(error: IngestError) -> http::Response<Body> {
+    let is_encoding = matches!(error, IngestError::UnknownEncoding { .. });
+    let mut response = Status::from(error).into_http::<Body>();
+    if is_encoding {
+        response.headers_mut().insert("grpc-accept-encoding", http::HeaderValue::from_static(Compression::ACCEPTED));
+    }
+    response
+}
+
+fn response<A: Message>(answered: &Answered<A>) -> http::Response<Body> {
+    let length = answered.message.encoded_len();
+    let mut frame = BytesMut::with_capacity(5 + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    if answered.message.encode(&mut frame).is_err() {
+        return Status::internal("the answer does not fit its buffer").into_http();
+    }
+    let mut response = http::Response::new(Body::new(OneMessage { data: Some(frame.freeze()), is_ended: false }));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(CONTENT_TYPE));
+    if let Some((name, token)) = &answered.token
+        && let Ok(token) = http::HeaderValue::from_str(token)
+    {
+        response.headers_mut().insert(*name, token);
+    }
+    response
+}
+
+/// One frame and the trailers of success.
+struct OneMessage {
+    data: Option<Bytes>,
+    is_ended: bool,
+}
+
+impl http_body::Body for OneMessage {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(data) = self.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        _ => response,
+        if std::mem::replace(&mut self.is_ended, true) {
+            return Poll::Ready(None);
+        }
+        let mut trailers = http::HeaderMap::with_capacity(1);
+        trailers.insert(Status::GRPC_STATUS, http::HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 }

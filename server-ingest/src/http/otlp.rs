@@ -1,27 +1,29 @@
 //! OTLP over HTTP: `POST /v1/traces`, protobuf or JSON, plain, gzip or zstd. The answer has the request's type.
 
-use std::io::Read;
+use std::time::Instant;
 
 use axum::{
-    body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use scouter_storage::{log::Door, otlp::Envelope};
-use scouter_tonic::limits::MAX_REQUEST_BYTES;
-use tonic::Code;
+use serde_json::json;
+use tonic::Status;
+use tonic_types::StatusExt;
 
-use super::HttpDoors;
+use super::{HttpDoors, add_hints, content_length};
 use crate::{
+    auth::{Caller, Permission},
     error::IngestError,
     grpc::otlp_response,
     ingest::{Submission, request},
+    listener::Peer,
+    receive::{Compression, Intake, Received},
+    telemetry::RequestStage,
 };
 
 /// The two encodings of OTLP/HTTP.
@@ -31,14 +33,17 @@ enum Encoding {
     Json,
 }
 
-/// Lets a request pass only with a valid bearer token; the refusal has the request's type.
-pub(super) async fn require_caller(State(doors): State<HttpDoors>, request: Request, next: Next) -> Response {
-    match doors.admit_caller(request.headers()) {
-        Ok(_) => next.run(request).await,
+/// Lets a request pass only with a caller who may write; the refusal has the request's type.
+pub(super) async fn require_writer(State(doors): State<HttpDoors>, mut request: Request, next: Next) -> Response {
+    let from = Peer::address(request.extensions());
+    match doors.admit(request.headers(), from, Permission::Write).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(error) => {
-            let encoding = Encoding::of(request.headers()).unwrap_or(Encoding::Json);
-            let mut response = failure(encoding, StatusCode::UNAUTHORIZED, Code::Unauthenticated, &error.to_string(), None);
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            let response = failure(Encoding::of(request.headers()).unwrap_or(Encoding::Json), error);
+            linger(request).await;
             response
         }
     }
@@ -46,67 +51,70 @@ pub(super) async fn require_caller(State(doors): State<HttpDoors>, request: Requ
 
 /// `POST /v1/traces`.
 pub(super) async fn traces(State(doors): State<HttpDoors>, request: Request) -> Response {
-    let Some(encoding) = Encoding::of(request.headers()) else {
-        let text = "the content type is application/x-protobuf or application/json";
-        return failure(Encoding::Json, StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, text, None);
-    };
+    let encoding = Encoding::of(request.headers());
     match store(&doors, encoding, request).await {
         Ok(response) => response,
-        Err(error) => {
-            let answer = error.answer();
-            let status = StatusCode::from_u16(answer.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            failure(encoding, status, answer.code, &error.text(), answer.retry_after)
-        }
+        Err(error) => failure(encoding.unwrap_or(Encoding::Json), error),
     }
 }
 
-async fn store(doors: &HttpDoors, encoding: Encoding, request: Request) -> Result<Response, IngestError> {
-    let (parts, body) = request.into_parts();
-    let content_encoding =
-        parts.headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?")).to_ascii_lowercase();
-    let body = read(body).await?;
-    // Inflating and decoding may take longer than a request should hold the reactor.
-    let submission = tokio::task::block_in_place(|| {
-        let payload = inflate(&content_encoding, body)?;
-        match encoding {
-            Encoding::Protobuf => Ok(Submission { door: Door::OtlpHttp, envelope: Envelope::Otlp, payload, batch_id: None }),
-            Encoding::Json => request::otlp_json(&payload, Door::OtlpHttp),
+/// Another signal of OTLP's.
+pub(super) fn not_served(request: &Request, signal: &'static str) -> Response {
+    failure(Encoding::of(request.headers()).unwrap_or(Encoding::Json), IngestError::NotServed { signal })
+}
+
+async fn store(doors: &HttpDoors, encoding: Option<Encoding>, mut request: Request) -> Result<Response, IngestError> {
+    let warning = request.extensions_mut().remove::<Caller>().and_then(|caller| caller.warning);
+    let encoding = match encoding {
+        Some(encoding) => encoding,
+        None => {
+            linger(request).await;
+            return Err(IngestError::UnknownContentType);
         }
-    })?;
-    let answer = otlp_response(&doors.ingest.submit(submission).await?);
+    };
+    let begun = Instant::now();
+    let received = receive(&doors.intake, request).await.inspect_err(|error| doors.metrics.count_refused(Door::OtlpHttp, error))?;
+    doors.metrics.time_stage(RequestStage::Receive, begun.elapsed());
+    let submission = match received {
+        received if encoding == Encoding::Protobuf => Submission::new(Door::OtlpHttp, Envelope::Otlp, received),
+        received => request::otlp_json(received, Door::OtlpHttp)?,
+    };
+    let answer = otlp_response(&doors.ingest.submit(submission).await?, warning);
     Ok(encoding.response(&answer))
 }
 
-async fn read(body: Body) -> Result<Bytes, IngestError> {
-    match Limited::new(body, MAX_REQUEST_BYTES).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(IngestError::TooLarge { limit_bytes: MAX_REQUEST_BYTES }),
-        Err(_) => Err(IngestError::Contradictory("the body ended before its announced length")),
+async fn receive(intake: &Intake, request: Request) -> Result<Received, IngestError> {
+    let named = request.headers().get(header::CONTENT_ENCODING).map_or(Ok(""), HeaderValue::to_str).unwrap_or("?");
+    let compression = match Compression::named(named) {
+        Ok(compression) => compression,
+        Err(error) => {
+            linger(request).await;
+            return Err(error);
+        }
+    };
+    let announced = content_length(request.headers());
+    let is_alone_on_its_connection = request.version() < Version::HTTP_2;
+    let mut body = request.into_body();
+    let received = match intake.whole(&mut body, announced).await {
+        Ok(received) => received,
+        Err(error) => {
+            if is_alone_on_its_connection && !matches!(error, IngestError::TooSlow | IngestError::BrokenOff) {
+                Intake::linger(body).await;
+            }
+            return Err(error);
+        }
+    };
+    match compression {
+        Some(compression) => intake.inflate(compression, received),
+        None => Ok(received),
     }
 }
 
-fn inflate(content_encoding: &str, body: Bytes) -> Result<Bytes, IngestError> {
-    match content_encoding {
-        "" | "identity" => Ok(body),
-        "gzip" => inflate_within_limit(flate2::read::MultiGzDecoder::new(&body[..])),
-        "zstd" => inflate_within_limit(
-            zstd::stream::read::Decoder::new(&body[..]).map_err(|_| IngestError::Contradictory("the body is not zstd"))?,
-        ),
-        _ => Err(IngestError::Contradictory("the content encoding is gzip, zstd or none")),
+/// See [`Intake::linger`]. Over HTTP/2 the answer does not wait for the body's end.
+async fn linger(request: Request) {
+    if request.version() < Version::HTTP_2 {
+        Intake::linger(request.into_body()).await;
     }
-}
-
-/// Reads at most one byte more than the limit, so that a small body cannot unfold into a large one.
-fn inflate_within_limit(reader: impl Read) -> Result<Bytes, IngestError> {
-    let mut inflated = Vec::new();
-    reader
-        .take(MAX_REQUEST_BYTES as u64 + 1)
-        .read_to_end(&mut inflated)
-        .map_err(|_| IngestError::Contradictory("the body is not what its content encoding says"))?;
-    if inflated.len() > MAX_REQUEST_BYTES {
-        return Err(IngestError::TooLarge { limit_bytes: MAX_REQUEST_BYTES });
-    }
-    Ok(Bytes::from(inflated))
 }
 
 impl Encoding {
@@ -135,29 +143,47 @@ impl Encoding {
 }
 
 /// An error as `google.rpc.Status`, in the type of the request.
-fn failure(encoding: Encoding, status: StatusCode, code: Code, text: &str, retry_after: Option<std::time::Duration>) -> Response {
+fn failure(encoding: Encoding, error: IngestError) -> Response {
+    let answer = error.answer();
+    let http_status = StatusCode::from_u16(answer.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let is_encoding = matches!(error, IngestError::UnknownEncoding { .. });
+    let status = Status::from(error);
     let (content_type, body) = match encoding {
+        // Details, where there are any, are the whole status already.
+        Encoding::Protobuf if !status.details().is_empty() => ("application/x-protobuf", status.details().to_vec()),
         Encoding::Protobuf => {
-            let details = retry_after
-                .map(|delay| prost_types::Any {
-                    type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
-                    value: tonic_types::pb::RetryInfo { retry_delay: prost_types::Duration::try_from(delay).ok() }.encode_to_vec(),
-                })
-                .into_iter()
-                .collect();
-            let status = tonic_types::pb::Status { code: code.into(), message: text.to_owned(), details };
+            let status = tonic_types::pb::Status { code: status.code().into(), message: status.message().to_owned(), details: Vec::new() };
             ("application/x-protobuf", status.encode_to_vec())
         }
-        Encoding::Json => {
-            let body = serde_json::json!({ "code": i32::from(code), "message": text });
-            ("application/json", body.to_string().into_bytes())
-        }
+        Encoding::Json => ("application/json", status_json(&status).to_string().into_bytes()),
     };
-    let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
-    if let Some(delay) = retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs().max(1)));
+    let mut response = (http_status, [(header::CONTENT_TYPE, content_type)], body).into_response();
+    add_hints(response.headers_mut(), &answer);
+    if is_encoding {
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(Compression::ACCEPTED));
     }
     response
+}
+
+/// Protobuf's JSON of a status; what is in an `Any` stands beside the name of its type.
+fn status_json(status: &Status) -> serde_json::Value {
+    let details = status.get_error_details();
+    let retry = details
+        .retry_info()
+        .and_then(|info| info.retry_delay)
+        .map(|delay| json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": format!("{}s", delay.as_secs_f64()) }));
+    let bad = details.bad_request().map(|bad| {
+        let violations = bad.field_violations.iter();
+        let violations: Vec<_> =
+            violations.map(|violation| json!({ "field": violation.field, "description": violation.description })).collect();
+        json!({ "@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations })
+    });
+    let details: Vec<_> = [retry, bad].into_iter().flatten().collect();
+    let mut body = json!({ "code": i32::from(status.code()), "message": status.message() });
+    if !details.is_empty() {
+        body["details"] = details.into();
+    }
+    body
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! of monitoring records, `entity_type` a tag. Both names of the evaluation kinds (`GenAI*`, `Agent*`) are taken.
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use scouter_tonic::{
     grpc::InsertMessageRequest,
@@ -16,6 +15,7 @@ use scouter_tonic::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 
+use super::{RefusedBefore, otlp_json};
 use crate::error::IngestError;
 
 /// An object of two characters can become a struct of hundreds of bytes; a batch of real spans has some 25 objects a span.
@@ -24,23 +24,19 @@ const MAX_OBJECTS: usize = 500_000;
 const DECODE_INLINE_BYTES: usize = 64 * 1024;
 
 /// Re-encodes the JSON of OTLP as an `ExportTraceServiceRequest`.
-pub(super) fn otlp_to_protobuf(json: &[u8]) -> Result<Bytes, IngestError> {
+pub(super) fn otlp_to_protobuf(json: &[u8]) -> Result<(Bytes, RefusedBefore), IngestError> {
     decode(json, "an OTLP trace request", |json| {
-        let request: ExportTraceServiceRequest = serde_json::from_slice(json)?;
-        Ok(Bytes::from(request.encode_to_vec()))
+        let (request, refused) = otlp_json::read(json)?;
+        Ok((Bytes::from(request.encode_to_vec()), refused))
     })
 }
 
 /// Re-encodes the JSON of an existing Scouter client as an `InsertMessageRequest` with typed fields.
-pub(super) fn message_record_to_protobuf(json: &[u8]) -> Result<Bytes, IngestError> {
+pub(super) fn message_record_to_protobuf(json: &[u8]) -> Result<(Bytes, RefusedBefore), IngestError> {
     decode(json, "a Scouter message", to_insert_message)
 }
 
-fn decode(
-    json: &[u8],
-    expected: &'static str,
-    decode: impl FnOnce(&[u8]) -> Result<Bytes, serde_json::Error>,
-) -> Result<Bytes, IngestError> {
+fn decode<T>(json: &[u8], expected: &'static str, decode: impl FnOnce(&[u8]) -> Result<T, serde_json::Error>) -> Result<T, IngestError> {
     let failed = |source| IngestError::MalformedJson { expected, source };
     if json.len() <= DECODE_INLINE_BYTES {
         return decode(json).map_err(failed);
@@ -53,11 +49,13 @@ fn decode(
     })
 }
 
-fn to_insert_message(json: &[u8]) -> Result<Bytes, serde_json::Error> {
+fn to_insert_message(json: &[u8]) -> Result<(Bytes, RefusedBefore), serde_json::Error> {
     let message: Outer = serde_json::from_slice(json)?;
+    let mut refused_spans = RefusedBefore::default();
     let typed = match message {
         Outer { request: Some(request), .. } => {
-            let request: ExportTraceServiceRequest = serde_json::from_str(request.get())?;
+            let (request, refused) = otlp_json::read(request.get().as_bytes())?;
+            refused_spans = refused;
             InsertMessageRequest { resource_spans: request.resource_spans, ..Default::default() }
         }
         Outer { records: Some(records), .. } => {
@@ -70,7 +68,7 @@ fn to_insert_message(json: &[u8]) -> Result<Bytes, serde_json::Error> {
         }
         _ => return Err(serde_json::Error::custom("expected one of the keys `request`, `records` or `entity_type`")),
     };
-    Ok(Bytes::from(typed.encode_to_vec()))
+    Ok((Bytes::from(typed.encode_to_vec()), refused_spans))
 }
 
 /// The outer object, its parts left as text so that nothing is parsed twice into trees.
@@ -340,12 +338,12 @@ fn text(json: Box<RawValue>) -> String {
     String::from(Box::<str>::from(json))
 }
 
-/// The bytes of a hexadecimal trace id; text that is none is kept as it is, for the judge to refuse with its reason.
+/// The bytes of a hexadecimal trace id. Text that is none becomes one byte too few or too many, for the judge to refuse.
 fn trace_id_bytes(hex: &str) -> Vec<u8> {
     let digits: Option<Vec<u8>> = hex.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
     match digits {
         Some(digits) if digits.len() % 2 == 0 => digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect(),
-        _ => hex.as_bytes().to_vec(),
+        _ => vec![0; if hex.len() == 16 { 15 } else { hex.len() }],
     }
 }
 

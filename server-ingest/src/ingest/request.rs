@@ -9,7 +9,10 @@ use scouter_storage::{
 use scouter_tonic::limits::BATCH_ID_BYTES;
 
 use super::{Submission, json};
-use crate::error::IngestError;
+use crate::{error::IngestError, receive::Received};
+
+/// How much memory JSON takes while it is decoded, for each of its bytes.
+const JSON_UNFOLDS: usize = 3;
 
 const MESSAGE_RECORD: u32 = 1;
 const RESOURCE_SPANS: u32 = 2;
@@ -20,15 +23,15 @@ const BATCH_ID: u32 = 4;
 ///
 /// # Errors
 /// The bytes are not such a message, its JSON is not Scouter's, or it contradicts itself.
-pub fn insert_message(payload: Bytes, door: Door) -> Result<Submission, IngestError> {
-    let outline = Outline::of(&payload)?;
+pub fn insert_message(received: Received, door: Door) -> Result<Submission, IngestError> {
+    let outline = Outline::of(&received.payload)?;
     let batch_id = outline.batch_id.map(parse_batch_id).transpose()?.flatten();
     match outline.message_record {
         Some(_) if outline.is_typed => {
             Err(IngestError::Contradictory("message_record and typed fields came in one message; send one of them"))
         }
-        Some(json) => Ok(Submission { batch_id, ..message_record(&json, door)? }),
-        None => Ok(Submission { door, envelope: Envelope::Scouter, payload, batch_id }),
+        Some(json) => Ok(Submission { batch_id, ..message_record(Received { payload: json, room: received.room }, door)? }),
+        None => Ok(Submission { batch_id, ..Submission::new(door, Envelope::Scouter, received) }),
     }
 }
 
@@ -36,17 +39,26 @@ pub fn insert_message(payload: Bytes, door: Door) -> Result<Submission, IngestEr
 ///
 /// # Errors
 /// It is not JSON that Scouter knows.
-pub fn message_record(json: &[u8], door: Door) -> Result<Submission, IngestError> {
-    let payload = json::message_record_to_protobuf(json)?;
-    Ok(Submission { door, envelope: Envelope::Scouter, payload, batch_id: None })
+pub fn message_record(received: Received, door: Door) -> Result<Submission, IngestError> {
+    let (payload, refused) = json::message_record_to_protobuf(&received.payload)?;
+    Ok(Submission { refused, ..Submission::new(door, Envelope::Scouter, in_its_place(received, payload)) })
 }
 
 /// Makes a submission of the JSON form of an OTLP trace request.
 ///
 /// # Errors
 /// It is not that, or would take too much memory.
-pub fn otlp_json(json: &[u8], door: Door) -> Result<Submission, IngestError> {
-    Ok(Submission { door, envelope: Envelope::Otlp, payload: json::otlp_to_protobuf(json)?, batch_id: None })
+pub fn otlp_json(mut received: Received, door: Door) -> Result<Submission, IngestError> {
+    let while_decoding = received.payload.len() * JSON_UNFOLDS;
+    received.room.grow(while_decoding)?;
+    let (payload, refused) = json::otlp_to_protobuf(&received.payload)?;
+    received.room.shrink(while_decoding);
+    Ok(Submission { refused, ..Submission::new(door, Envelope::Otlp, in_its_place(received, payload)) })
+}
+
+/// The protobuf of a request that came as JSON, in the room that the JSON had. It is the shorter one.
+fn in_its_place(received: Received, payload: Bytes) -> Received {
+    Received { payload, room: received.room }
 }
 
 #[derive(Debug, Default)]

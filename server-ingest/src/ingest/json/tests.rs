@@ -3,7 +3,7 @@ use scouter_tonic::message::monitoring_record::Record;
 use super::*;
 
 fn convert(json: &str) -> Result<InsertMessageRequest, serde_json::Error> {
-    to_insert_message(json.as_bytes()).map(|bytes| InsertMessageRequest::decode(bytes).expect("our own encoding"))
+    to_insert_message(json.as_bytes()).map(|(bytes, _)| InsertMessageRequest::decode(bytes).expect("our own encoding"))
 }
 
 fn only_record(json: &str) -> Record {

@@ -5,9 +5,14 @@ use scouter_tonic::{
 };
 
 use super::*;
+use crate::admission::Admission;
+
+fn received(payload: impl Into<Bytes>) -> Received {
+    Received { payload: payload.into(), room: Admission::new(usize::MAX).begin(0).expect("room") }
+}
 
 fn submission(request: &InsertMessageRequest) -> Result<Submission, IngestError> {
-    insert_message(Bytes::from(request.encode_to_vec()), Door::ScouterGrpc)
+    insert_message(received(request.encode_to_vec()), Door::ScouterGrpc)
 }
 
 fn typed() -> InsertMessageRequest {
@@ -42,7 +47,7 @@ fn a_batch_id_of_another_length_is_refused() {
 #[test]
 fn a_field_longer_than_the_message_is_named_by_its_offset() {
     let bytes = Bytes::from_static(&[0x12, 0xff, 0xff, 0xff, 0x7f, 1, 2]);
-    match insert_message(bytes, Door::ScouterGrpc) {
+    match insert_message(received(bytes), Door::ScouterGrpc) {
         Err(IngestError::Malformed(malformed)) => assert_eq!(malformed.offset, 0),
         other => panic!("expected a malformed request, got {other:?}"),
     }

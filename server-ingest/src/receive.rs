@@ -1,0 +1,282 @@
+//! The body of a request, taken in under every limit: its size before and after inflating, the time it may take, the silence it
+//! may keep, and the memory all requests share. Both kinds of doors take bodies this way and no other.
+
+use std::{io::Read, pin::pin, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+
+use crate::{
+    admission::{Admission, Room},
+    error::IngestError,
+};
+
+/// gRPC's frame head: whether the message is compressed, and its length.
+const GRPC_HEAD_BYTES: usize = 5;
+/// Inflating begins with this much and doubles.
+const INFLATE_STEP_BYTES: usize = 64 * 1024;
+/// Inflating more compressed bytes than this may take longer than half a millisecond, so it leaves the reactor's time slice.
+const INFLATE_INLINE_BYTES: usize = 16 * 1024;
+/// For how long, and how much of, a refused HTTP/1 body is read, so that its sender gets to read the refusal.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024 * 1024;
+
+/// What a request may be, and how long it may take.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    /// The budget all requests share.
+    pub admission: Admission,
+    /// Largest body, before and after inflating.
+    pub max_request_bytes: usize,
+    /// Longest silence within a body.
+    pub body_silence: Duration,
+    /// Longest time for a whole body.
+    pub body_timeout: Duration,
+}
+
+/// A request's bytes and the room they take.
+#[derive(Debug)]
+pub struct Received {
+    /// The bytes.
+    pub payload: Bytes,
+    /// Given back when the request is done.
+    pub room: Room,
+}
+
+/// How a payload was compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Compression {
+    /// What gRPC and HTTP say of encodings that are read.
+    pub const ACCEPTED: &'static str = "gzip,zstd,identity";
+
+    /// The compression of that name; `None` for none.
+    ///
+    /// # Errors
+    /// A name that is not known.
+    pub fn named(name: &str) -> Result<Option<Self>, IngestError> {
+        match name.trim().to_ascii_lowercase().as_str() {
+            "" | "identity" => Ok(None),
+            "gzip" | "x-gzip" => Ok(Some(Self::Gzip)),
+            "zstd" => Ok(Some(Self::Zstd)),
+            other => Err(IngestError::UnknownEncoding { name: other.chars().take(64).collect() }),
+        }
+    }
+}
+
+impl Intake {
+    /// Takes in a whole body. `announced` is its length where the client says one.
+    ///
+    /// # Errors
+    /// It is too large, too slow, broken off, or there is no room.
+    pub async fn whole<B>(&self, body: B, announced: Option<usize>) -> Result<Received, IngestError>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let announced = announced.unwrap_or(0);
+        if announced > self.max_request_bytes {
+            return Err(self.too_large());
+        }
+        let mut room = self.admission.begin(announced)?;
+        let mut gathered = Gathered::expecting(announced);
+        let mut body = pin!(body);
+        let mut clock = Clock::new(self);
+        while let Some(data) = clock.next(&mut body).await? {
+            if gathered.len() + data.len() > self.max_request_bytes {
+                return Err(self.too_large());
+            }
+            room.grow(data.len())?;
+            gathered.push(data);
+        }
+        Ok(Received { payload: gathered.into_bytes(), room })
+    }
+
+    /// Takes in the one message of a unary gRPC call; also says whether its frame is marked as compressed.
+    ///
+    /// # Errors
+    /// As [`Intake::whole`], and when the body is not one frame.
+    pub async fn grpc_message<B>(&self, body: B) -> Result<(Received, bool), IngestError>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let mut room = self.admission.begin(0)?;
+        let mut body = pin!(body);
+        let mut clock = Clock::new(self);
+        let mut head = Gathered::expecting(0);
+        while head.len() < GRPC_HEAD_BYTES {
+            let data = clock.next(&mut body).await?.ok_or(IngestError::Contradictory("the call has no message"))?;
+            room.grow(data.len())?;
+            head.push(data);
+        }
+        let mut first = head.into_bytes();
+        let prefix = first.split_to(GRPC_HEAD_BYTES);
+        let is_compressed = match prefix[0] {
+            0 => false,
+            1 => true,
+            _ => return Err(IngestError::Contradictory("the first byte of the message's frame is neither 0 nor 1")),
+        };
+        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+        if length > self.max_request_bytes {
+            return Err(self.too_large());
+        }
+        room.expect(length.saturating_sub(first.len()))?;
+        let mut gathered = Gathered::expecting(length);
+        gathered.push(first);
+        while let Some(data) = clock.next(&mut body).await? {
+            room.grow(data.len())?;
+            gathered.push(data);
+            if gathered.len() > length {
+                break;
+            }
+        }
+        match gathered.len().cmp(&length) {
+            std::cmp::Ordering::Equal => Ok((Received { payload: gathered.into_bytes(), room }, is_compressed)),
+            std::cmp::Ordering::Less => Err(IngestError::BrokenOff),
+            std::cmp::Ordering::Greater => Err(IngestError::Contradictory("a call carries one message, and more came")),
+        }
+    }
+
+    /// The bytes as they were before they were compressed.
+    ///
+    /// # Errors
+    /// They are not what `compression` makes, are too large, or there is no room.
+    pub fn inflate(&self, compression: Compression, received: Received) -> Result<Received, IngestError> {
+        if received.payload.len() <= INFLATE_INLINE_BYTES {
+            return self.inflate_now(compression, received);
+        }
+        tokio::task::block_in_place(|| self.inflate_now(compression, received))
+    }
+
+    fn inflate_now(&self, compression: Compression, received: Received) -> Result<Received, IngestError> {
+        let Received { payload, mut room } = received;
+        let inflated = match compression {
+            Compression::Gzip => self.inflate_from(flate2::read::MultiGzDecoder::new(&payload[..]), &mut room)?,
+            Compression::Zstd => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(&payload[..])
+                    .map_err(|_| IngestError::Contradictory("the decoder for zstd cannot be made"))?;
+                self.inflate_from(decoder, &mut room)?
+            }
+        };
+        room.shrink(payload.len());
+        Ok(Received { payload: Bytes::from(inflated), room })
+    }
+
+    /// Reads at most one byte more than the limit, so that a small body cannot unfold into a large one.
+    fn inflate_from(&self, mut reader: impl Read, room: &mut Room) -> Result<Vec<u8>, IngestError> {
+        let mut inflated = Vec::new();
+        loop {
+            let step = inflated.capacity().max(INFLATE_STEP_BYTES).min(self.max_request_bytes + 1 - inflated.len());
+            room.grow(step)?;
+            inflated.reserve_exact(step);
+            let read = reader.by_ref().take(step as u64).read_to_end(&mut inflated);
+            let read = read.map_err(|_| IngestError::Contradictory("the body is not what its content encoding says"))?;
+            if inflated.len() > self.max_request_bytes {
+                return Err(self.too_large());
+            }
+            if read < step {
+                room.shrink(step - read);
+                inflated.shrink_to_fit();
+                return Ok(inflated);
+            }
+        }
+    }
+
+    /// Reads on for a moment and forgets what comes: the sender of an HTTP/1 body looks for an answer when it has sent it, and a
+    /// connection that is closed before looks to it like a failure to be tried again.
+    pub async fn linger<B>(body: B)
+    where
+        B: Body<Data = Bytes>,
+    {
+        let mut body = pin!(body);
+        let discard = async {
+            let mut left = LINGER_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        // Whether it ended or not, the answer goes out now.
+        let _ = tokio::time::timeout(LINGER, discard).await;
+    }
+
+    fn too_large(&self) -> IngestError {
+        IngestError::TooLarge { limit_bytes: self.max_request_bytes }
+    }
+}
+
+/// The deadlines of one body.
+struct Clock {
+    end: Instant,
+    silence: Duration,
+}
+
+impl Clock {
+    fn new(intake: &Intake) -> Self {
+        Self { end: Instant::now() + intake.body_timeout, silence: intake.body_silence }
+    }
+
+    async fn next<B: Body<Data = Bytes> + Unpin>(&mut self, body: &mut B) -> Result<Option<Bytes>, IngestError> {
+        loop {
+            let until = self.end.min(Instant::now() + self.silence);
+            let Ok(frame) = tokio::time::timeout_at(until, body.frame()).await else {
+                return Err(IngestError::TooSlow);
+            };
+            match frame {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(IngestError::BrokenOff),
+                // Trailers of a request say nothing to us.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Bytes that came in pieces; a single piece is not copied.
+struct Gathered {
+    first: Bytes,
+    all: BytesMut,
+    expected: usize,
+}
+
+impl Gathered {
+    fn expecting(expected: usize) -> Self {
+        Self { first: Bytes::new(), all: BytesMut::new(), expected }
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.reserve(self.expected.max(self.first.len() + data.len()));
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&data);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
