@@ -1,6 +1,6 @@
 //! The server's configuration: one table of options, each a flag, a variable and a line of a file, checked as a whole.
 //!
-//! [`Config`] is the table. A flag wins over a variable, that over the file ([`file`]), that over the default. Every value is text
+//! [`Config`] is the table. A flag wins over a variable, that over the file ([`mod@file`]), that over the default. Every value is text
 //! until [`Config::validate`] has looked at all of them, so that all faults come at once.
 
 use std::{
