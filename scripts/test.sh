@@ -54,6 +54,8 @@ export SCOUTER_SERVER_BIN="$CARGO_TARGET_DIR/release/scouter-server"
 
 step "Rust tests, the end-to-end tests among them (cargo test --release)"
 cargo test --locked --release --workspace
+# A feature of the exporter that the workspace does not turn on.
+cargo test --locked --release -p scouter-exporter --features self-metrics --test self_metrics
 
 step "Python package: build, lint, types, stubs"
 python_environment test scripts/requirements.txt scripts/requirements-test.txt examples/python/requirements.txt

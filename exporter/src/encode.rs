@@ -35,3 +35,4 @@ pub use value::ValueRef;
 pub(crate) use batch::write_records_request;
 pub(crate) use buffer::keep_on_this_thread;
 pub(crate) use halve::first_name;
+pub(crate) use span::span_name;

@@ -8,6 +8,8 @@ mod chaos;
 mod doors;
 #[path = "faults/matrix.rs"]
 mod matrix;
+#[path = "faults/process.rs"]
+mod process;
 #[allow(dead_code)]
 #[path = "exporter/server.rs"]
 mod server;

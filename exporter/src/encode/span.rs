@@ -281,7 +281,7 @@ pub(super) fn put_trace_state<'a>(out: &mut Vec<u8>, entries: impl ExactSizeIter
 }
 
 /// The name of an encoded span, for messages about it.
-pub(super) fn span_name(span: &[u8]) -> Option<&str> {
+pub(crate) fn span_name(span: &[u8]) -> Option<&str> {
     let mut rest = span;
     while let Some(tag) = rest.first() {
         match tag {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     DropReason, ExportError, QueueConfig, Stats,
     destination::Destination,
-    encode::{EncodedBatch, EncodedEnvelope, EncodedRequest, TooLarge},
+    encode::{EncodedBatch, EncodedEnvelope, EncodedRequest, TooLarge, span_name},
     stats::Account,
 };
 
@@ -223,6 +223,13 @@ impl Shared {
             intake.dropped.add(DropReason::Shutdown, 1);
             return false;
         }
+        if EncodedBatch::framed_len(span.len()) > self.destination.max_request_bytes() {
+            intake.dropped.add(DropReason::TooLarge, 1);
+            drop(intake);
+            let too_large = TooLarge { name: span_name(span).unwrap_or("?").to_owned(), bytes: span.len() };
+            self.lock().stats.last_error = Some(self.describe(&too_large));
+            return false;
+        }
         let Some((share, used)) = self.budget.reserve(1, EncodedBatch::framed_len(span.len())) else {
             intake.dropped.add(DropReason::QueueFull, 1);
             return false;
@@ -351,8 +358,7 @@ impl Shared {
     /// Drops what fits no request, and names it.
     pub(super) fn drop_too_large(&self, unit: u64, too_large: &[TooLarge]) -> Result<(), ExportError> {
         let Some(first) = too_large.first() else { return Ok(()) };
-        let max = self.destination.max_request_bytes();
-        let message = format!("`{}` has {} bytes, which is more than a request of {max} bytes can hold", first.name, first.bytes);
+        let message = self.describe(first);
         let count = too_large.len() as u64;
         let mut state = self.lock();
         let is_records = state.units.get(&unit).is_some_and(|unit| unit.spans == 0);
@@ -363,6 +369,11 @@ impl Shared {
         self.notify_waiting();
         aloud(|| tracing::warn!(count, %message, "dropped: too large"));
         Err(ExportError::Dropped { count, reason: DropReason::TooLarge, message })
+    }
+
+    fn describe(&self, TooLarge { name, bytes }: &TooLarge) -> String {
+        let max = self.destination.max_request_bytes();
+        format!("`{name}` has {bytes} bytes, which is more than a request of {max} bytes can hold")
     }
 
     /// Keeps the memory of a batch that was cut.

@@ -118,6 +118,10 @@ impl Server {
         Self::start_on("127.0.0.1:0", Arc::default(), None)
     }
 
+    pub(crate) fn start_at(address: &str) -> Self {
+        Self::start_on(address, Arc::default(), None)
+    }
+
     pub(crate) fn start_tls(certificate_pem: &str, key_pem: &str) -> Self {
         // Another crate of the same build may bring a second provider; the server's side must be told which one to use.
         let _already_installed = rustls::crypto::ring::default_provider().install_default();
