@@ -300,6 +300,19 @@ impl Log {
         self.folder.trim(up_to, synced, |first| format::encode_ids(log_id, self.shared.recent().before(first)))
     }
 
+    /// Makes the folder of a log to which nothing was appended for a while small, if all of its frames are at or below `up_to`: lets
+    /// go of segments and spares and has the writer go on in a small segment. Blocking I/O, but waits for nobody: what is in
+    /// use during one call goes at the next. Appending goes on as ever; the first segment of the usual size is written anew.
+    pub fn rest(&self, up_to: Position) -> Result<(), LogError> {
+        if up_to < self.durable() || self.shared.queue.used_frames() > 0 {
+            return Ok(());
+        }
+        self.trim(up_to)?;
+        self.folder.drop_spares(usize::MAX)?;
+        self.shared.queue.rest();
+        Ok(())
+    }
+
     /// Lets go of all segments and spares of a log that was closed, if all of its frames are at or below `up_to`: so that the folder of
     /// a stopped server is small. The next opening makes a new segment. Blocking I/O.
     pub fn empty(&self, up_to: Position) -> Result<(), LogError> {

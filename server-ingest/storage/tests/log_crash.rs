@@ -10,6 +10,9 @@ use scouter_storage::log::{BatchId, Door, Frame, Log, LogOptions, Opened, Positi
 use scouter_storage::otlp::Envelope;
 
 const FOLDER: &str = "SCOUTER_LOG_CRASH_FOLDER";
+/// Set for a child that rests between bursts.
+const RESTS: &str = "SCOUTER_LOG_CRASH_RESTS";
+
 /// How many kills; `SCOUTER_TEST_KILLS=200` for the proof.
 fn kills() -> u64 {
     std::env::var("SCOUTER_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(40)
@@ -33,7 +36,8 @@ fn frame(number: u64) -> Frame {
     }
 }
 
-/// The killed process: eight callers append without end, trim now and then, and say what they were answered.
+/// The killed process: eight callers append without end, trim now and then, and say what they were answered. With `RESTS` they
+/// come in bursts, between which the log lets go of everything and goes on in a small segment.
 #[test]
 #[ignore = "the child of answered_frames_survive_kill_9"]
 fn child() {
@@ -41,11 +45,22 @@ fn child() {
     let (log, opened) = open(Path::new(&dir));
     let log = Arc::new(log);
     let start = opened.last.0 * 1000;
+    let rests = std::env::var_os(RESTS).is_some();
+    for burst in 0.. {
+        append_burst(&log, start + burst * 200, if rests { 25 } else { u64::MAX });
+        for _ in 0..burst % 4 {
+            log.rest(log.durable()).expect("the log rests");
+        }
+    }
+}
+
+/// Eight callers, `turns` frames each, numbered from `start`.
+fn append_burst(log: &Arc<Log>, start: u64, turns: u64) {
     let appenders: Vec<_> = (1..=8)
         .map(|appender| {
-            let log = Arc::clone(&log);
+            let log = Arc::clone(log);
             std::thread::spawn(move || {
-                for turn in 0.. {
+                for turn in 0..turns {
                     let number = start + turn * 8 + appender;
                     let position = futures::executor::block_on(log.append_durable(frame(number))).expect("the frame is appended");
                     let line = format!("answered {} {number}\n", position.0);
@@ -58,7 +73,7 @@ fn child() {
         })
         .collect();
     for appender in appenders {
-        appender.join().expect("an appender does not end");
+        appender.join().expect("an appender does not panic");
     }
 }
 
@@ -70,11 +85,16 @@ fn answered_frames_survive_kill_9() {
     let mut random = seed;
     let mut answers = 0;
     let mut next_last = 0;
+    let mut rested = Position(0);
     for kill in 0..kills() {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        let mut child = Command::new(std::env::current_exe().expect("this test's program"))
+        let mut command = Command::new(std::env::current_exe().expect("this test's program"));
+        if kill % 2 == 1 {
+            command.env(RESTS, "1");
+        }
+        let mut child = command
             .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads", "1"])
             .env(FOLDER, dir.path())
             .stdout(Stdio::piped())
@@ -96,8 +116,9 @@ fn answered_frames_survive_kill_9() {
         let (log, opened) = open(dir.path());
         assert!(opened.last.0 >= next_last, "seed {seed}, kill {kill}: the log became shorter");
         next_last = opened.last.0;
-        // Trims keep the last 200 positions and what is in their segments.
-        let kept_from = opened.last.0.saturating_sub(150);
+        // Trims keep the last 200 positions and what is in their segments; who rests has no more use for any.
+        let kept_from = opened.last.0.saturating_sub(150).max(if kill % 2 == 1 { opened.trimmed.0 } else { rested.0 });
+        rested = opened.trimmed;
         let read: Vec<_> = log.replay(Position(kept_from)).collect::<Result<_, _>>().expect("the log replays");
         let positions: Vec<u64> = read.iter().map(|(position, _)| position.0).collect();
         assert_eq!(positions, (kept_from + 1..=opened.last.0).collect::<Vec<_>>(), "seed {seed}, kill {kill}");

@@ -8,9 +8,13 @@
 //! cargo build --release --bin scouter-server --bin span_cost
 //! target/release/span_cost            # some three minutes
 //! target/release/span_cost --full     # every batch size, door, compression and span size: half an hour
+//! # Beside a peer, in turn: Rotel, which receives the same requests and throws the spans away.
+//! python -m venv venv && venv/bin/pip install rotel
+//! target/release/span_cost --rotel venv/lib/python3*/site-packages/rotel/rotel-agent --turns 5
 //! ```
 
 mod cases;
+mod peer;
 mod server;
 
 use std::{
@@ -57,6 +61,12 @@ struct Arguments {
     /// Multiplies how many spans each case sends.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
+    /// Rotel's program: measures it and the server in turn, by OTLP over gRPC, and nothing else.
+    #[arg(long)]
+    rotel: Option<PathBuf>,
+    /// How many turns with Rotel.
+    #[arg(long, default_value_t = 3)]
+    turns: u32,
 }
 
 /// What one case showed.
@@ -94,6 +104,9 @@ async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
         None => std::env::current_exe().context("this program does not know where it is")?.with_file_name("scouter-server"),
     };
     ensure!(program.is_file(), "{} is missing; build it with: cargo build --release --bin scouter-server", program.display());
+    if let Some(rotel) = &arguments.rotel {
+        return peer::measure_beside(rotel, &program, arguments).await;
+    }
     println!(
         "| case | CPU µs a span | spans/s | ack p50 / p99 ms | bare fdatasync p50 / p99 ms | RSS MiB idle, most, after (anonymous) | bytes a span |"
     );
@@ -142,6 +155,11 @@ async fn load(case: &Case, server: &Server, seed: u64, spans: u64) -> anyhow::Re
         Door::OtlpGrpc => (grpc, Login::Http(http)),
         Door::OtlpHttp => (http.clone(), Login::Http(http)),
     };
+    send(case, endpoint, login, seed, spans).await
+}
+
+/// Sends so many spans; all have to be acknowledged.
+async fn send(case: &Case, endpoint: String, login: Login, seed: u64, spans: u64) -> anyhow::Result<LoadReport> {
     let config = LoadConfig {
         door: case.door,
         endpoint,

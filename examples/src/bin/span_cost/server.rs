@@ -85,21 +85,11 @@ impl Server {
 
     /// User and system time so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // The name, in parentheses, may hold spaces; the fields after it are counted from 3.
-        let fields: Vec<&str> = stat.rsplit_once(')').context("/proc/PID/stat has no name")?.1.split_whitespace().collect();
-        let ticks = |field: usize| -> anyhow::Result<f64> { Ok(fields.get(field - 3).context("a short /proc/PID/stat")?.parse()?) };
-        Ok(Duration::from_secs_f64((ticks(14)? + ticks(15)?) / TICKS_PER_SECOND))
+        cpu_of(self.pid)
     }
 
     pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let mib = |key: &str| -> anyhow::Result<f64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("/proc/PID/status has no {key}"))?;
-            let kib: f64 = line.split_whitespace().next().context("no number")?.parse()?;
-            Ok(kib / 1024.0)
-        };
-        Ok(Memory { resident_mib: mib("VmRSS:")?, anonymous_mib: mib("RssAnon:")?, most_mib: mib("VmHWM:")? })
+        memory_of(self.pid)
     }
 
     /// Until nothing is hot any more.
@@ -137,6 +127,26 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// User and system time of a process so far.
+pub(crate) fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold spaces; the fields after it are counted from 3.
+    let fields: Vec<&str> = stat.rsplit_once(')').context("/proc/PID/stat has no name")?.1.split_whitespace().collect();
+    let ticks = |field: usize| -> anyhow::Result<f64> { Ok(fields.get(field - 3).context("a short /proc/PID/stat")?.parse()?) };
+    Ok(Duration::from_secs_f64((ticks(14)? + ticks(15)?) / TICKS_PER_SECOND))
+}
+
+/// Memory of a process now, and the most it had.
+pub(crate) fn memory_of(pid: u32) -> anyhow::Result<Memory> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let mib = |key: &str| -> anyhow::Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("/proc/PID/status has no {key}"))?;
+        let kib: f64 = line.split_whitespace().next().context("no number")?.parse()?;
+        Ok(kib / 1024.0)
+    };
+    Ok(Memory { resident_mib: mib("VmRSS:")?, anonymous_mib: mib("RssAnon:")?, most_mib: mib("VmHWM:")? })
 }
 
 /// Bytes of all Parquet data files under a folder.

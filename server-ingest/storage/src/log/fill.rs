@@ -11,6 +11,7 @@ use std::sync::{MutexGuard, PoisonError};
 use super::LogError;
 use super::disk::Disk;
 use super::folder::{Folder, State};
+use super::format::BLOCK_BYTES;
 
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
@@ -69,21 +70,34 @@ impl Folder {
         }
     }
 
-    /// Makes a spare of any size, for a frame that is larger than a segment; usual spares make room for it in the budget.
+    /// Makes a spare of any size, for a frame that is larger than a segment or a log that rests; usual spares make room for it
+    /// in the budget.
     pub(super) fn make_spare(&self, bytes: u64) -> Result<Spare, LogError> {
+        let over = (self.lock().disk_bytes + bytes).saturating_sub(self.options.max_bytes);
+        self.drop_spares(usize::try_from(over.div_ceil(self.options.segment_bytes)).unwrap_or(usize::MAX))?;
+        self.reserve(&mut self.lock(), bytes)?;
+        self.fill(bytes)
+    }
+
+    /// Removes up to `most` spares.
+    pub(super) fn drop_spares(&self, most: usize) -> Result<(), LogError> {
         let dropped = {
             let mut state = self.lock();
-            let over = (state.disk_bytes + bytes).saturating_sub(self.options.max_bytes);
-            let drop = usize::try_from(over.div_ceil(self.options.segment_bytes)).unwrap_or(usize::MAX).min(state.spares.len());
-            let keep = state.spares.len() - drop;
+            let keep = state.spares.len().saturating_sub(most);
             state.spares.split_off(keep)
         };
         for spare in dropped {
             self.disk.remove(&spare.path).map_err(|error| LogError::io("remove", &spare.path, error))?;
             self.lock().disk_bytes -= spare.bytes;
         }
-        self.reserve(&mut self.lock(), bytes)?;
-        self.fill(bytes)
+        Ok(())
+    }
+
+    /// Size of the segment that a log to which nothing is appended goes on in: room for some requests while the next segment
+    /// of the usual size is written.
+    pub(super) fn resting_bytes(&self) -> u64 {
+        let part = self.options.segment_bytes / 16;
+        (part - part % BLOCK_BYTES).max(4 * BLOCK_BYTES)
     }
 
     /// The filling thread: until [`Folder::end_filling`].

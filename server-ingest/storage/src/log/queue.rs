@@ -37,8 +37,20 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     pending: Vec<Pending>,
+    /// The writer is to make the folder small when there is nothing to write.
+    rest_wanted: bool,
     /// Why nothing is taken any more.
     ended: Option<LogError>,
+}
+
+/// What the writer does next.
+pub(super) enum Next {
+    /// Write what was taken.
+    Write,
+    /// Go on in a small segment: nothing is queued.
+    Rest,
+    /// End: nothing is queued, and nothing will be.
+    End,
 }
 
 impl Queue {
@@ -76,17 +88,28 @@ impl Queue {
         Ok(answered)
     }
 
-    /// Blocks until something is queued, then takes everything into `taken`. False: the queue has ended and is empty.
-    pub(super) fn take(&self, taken: &mut Vec<Pending>) -> bool {
+    /// Blocks until there is something to do; takes everything that is queued into `taken`.
+    pub(super) fn take(&self, taken: &mut Vec<Pending>) -> Next {
         let mut state = self.lock();
         while state.pending.is_empty() {
             if state.ended.is_some() {
-                return false;
+                return Next::End;
+            }
+            if std::mem::take(&mut state.rest_wanted) {
+                return Next::Rest;
             }
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        // Who has work does not rest.
+        state.rest_wanted = false;
         std::mem::swap(&mut state.pending, taken);
-        true
+        Next::Write
+    }
+
+    /// Asks the writer to go on in a small segment, unless something is queued.
+    pub(super) fn rest(&self) {
+        self.lock().rest_wanted = true;
+        self.filled.notify_one();
     }
 
     /// Nothing more is taken in; what is queued is still written.

@@ -12,6 +12,7 @@ mod damage;
 mod failing_disk;
 mod golden;
 mod power_cut;
+mod resting;
 
 /// Segments of 16 KiB: three blocks for commits.
 const SEGMENT_BYTES: u64 = 4 * 4096;

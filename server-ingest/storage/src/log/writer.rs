@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::dedupe::RecentIds;
+use super::fill::Spare;
 use super::folder::{Folder, Segment};
 use super::format::{BLOCK_BYTES, FrameHeader, IdEntry, body_bytes, frame_bytes};
-use super::queue::{Pending, Queue};
+use super::queue::{Next, Pending, Queue};
 use super::recover::Start;
 use super::{Durability, LogError, Position, Sink};
 
@@ -91,8 +92,13 @@ impl Writer {
         let _ends = EndsWithThread { shared: Arc::clone(&self.shared), folder: Arc::clone(&self.folder) };
         let mut taken = Vec::new();
         let mut commit = Vec::new();
-        while self.shared.queue.take(&mut taken) {
-            if let Err(error) = self.write_all(&mut taken, &mut commit) {
+        loop {
+            let done = match self.shared.queue.take(&mut taken) {
+                Next::Write => self.write_all(&mut taken, &mut commit),
+                Next::Rest => self.rest(),
+                Next::End => break,
+            };
+            if let Err(error) = done {
                 self.shared.fail(&error);
                 for pending in commit.drain(..).chain(taken.drain(..)) {
                     let _ = pending.answer.send(Err(error.clone()));
@@ -161,6 +167,25 @@ impl Writer {
         let needed = BLOCK_BYTES + frame_bytes.next_multiple_of(BLOCK_BYTES);
         let spare = if needed > usual { self.folder.make_spare(needed) } else { self.folder.take_spare() };
         let spare = spare.map_err(LogError::into_final)?;
+        self.go_on_in(spare)
+    }
+
+    /// Goes on in a small segment, so that the large one can be let go. Without room for it everything stays as it is.
+    fn rest(&mut self) -> Result<(), LogError> {
+        let small = self.folder.resting_bytes();
+        if self.active.header.segment_bytes <= small {
+            return Ok(());
+        }
+        match self.folder.make_spare(small) {
+            Ok(spare) => self.go_on_in(spare),
+            Err(error) => {
+                tracing::debug!(%error, "the log keeps its large segment");
+                Ok(())
+            }
+        }
+    }
+
+    fn go_on_in(&mut self, spare: Spare) -> Result<(), LogError> {
         // Segments before the last are whole on disk, whatever the durability: recovery relies on it.
         self.sync()?;
         self.active = self.folder.activate(spare, self.next).map_err(LogError::into_final)?;

@@ -13,7 +13,7 @@ use super::stats::Counters;
 use super::tables::Tables;
 use crate::columns::Table;
 use crate::lake::LakeError;
-use crate::log::{Log, Position};
+use crate::log::{Log, LogError, Position};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -92,6 +92,8 @@ pub(super) struct Flusher {
     pub(super) tables: Arc<Tables>,
     pub(super) mark: CommittedMark,
     pub(super) trimmed: Position,
+    /// When something was trimmed, or the log was last told to rest.
+    pub(super) idle_since: Instant,
 }
 
 impl Flusher {
@@ -141,14 +143,23 @@ impl Flusher {
             }
             match log.trim(committed) {
                 Ok(()) => self.trimmed = committed,
-                // The rows are safe; only the disk stays used.
-                Err(error) => {
-                    Counters::add(&self.shared.counters.trim_failures, 1);
-                    tracing::warn!(error = &error as &dyn std::error::Error, "log not trimmed");
-                }
+                Err(error) => self.not_trimmed(&error),
+            }
+            self.idle_since = Instant::now();
+        } else if flushed.is_ok() && self.idle_since.elapsed() >= self.shared.options.log_rest_after {
+            // Told again and again, as one call does not wait for what the log's other threads have to do.
+            self.idle_since = Instant::now();
+            if let Err(error) = log.rest(committed) {
+                self.not_trimmed(&error);
             }
         }
         flushed
+    }
+
+    /// The rows are safe; only the disk stays used.
+    fn not_trimmed(&self, error: &LogError) {
+        Counters::add(&self.shared.counters.trim_failures, 1);
+        tracing::warn!(error = error as &dyn std::error::Error, "log not trimmed");
     }
 
     /// Commits all hot rows there are when it begins. On failure the other tables are still tried; the first error is given.

@@ -17,6 +17,8 @@ pub struct StoreOptions {
     pub durability: Durability,
     /// Disk the log may use. Above it appends are refused until a flush lets the log go of something.
     pub log_max_bytes: u64,
+    /// When everything is committed and nothing came for so long, the log lets go of its large files.
+    pub log_rest_after: Duration,
     /// How long rows stay uncommitted when there are few.
     pub flush_interval: Duration,
     /// Hot rows that start a flush at once.
@@ -86,6 +88,7 @@ impl Default for StoreOptions {
             holder: String::new(),
             durability: Durability::default(),
             log_max_bytes: LogOptions::default().max_bytes,
+            log_rest_after: Duration::from_secs(60),
             flush_interval: Duration::from_secs(1),
             flush_rows: 131_072,
             flush_bytes: 64 * 1024 * 1024,

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod faults;
 mod frames;
+mod full_disk;
 mod golden;
 mod maintenance;
 

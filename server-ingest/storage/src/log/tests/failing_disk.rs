@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use super::*;
 
 /// A real disk with so much room for new files, and syncs that can be made to fail.
-struct SmallDisk {
+pub(super) struct SmallDisk {
     room: AtomicU64,
     syncs_fail: AtomicBool,
     syncs: AtomicU64,
 }
 
 impl SmallDisk {
-    fn new(room: u64) -> Arc<Self> {
+    pub(super) fn new(room: u64) -> Arc<Self> {
         Arc::new(Self { room: AtomicU64::new(room), syncs_fail: AtomicBool::new(false), syncs: AtomicU64::new(0) })
     }
 }
@@ -142,4 +142,114 @@ fn a_panicking_sink_fails_the_log_and_leaves_nobody_waiting() {
     assert!(matches!(append(&log, frame(3, 100)), Err(LogError::Failed { .. })));
     drop(log);
     assert_eq!(open(dir.path()).1.last, Position(2));
+}
+
+/// A disk whose syncs, once it is slow, take longer than 200 ms; it counts those that ended.
+struct SlowDisk {
+    slow: AtomicBool,
+    done: AtomicU64,
+}
+
+const SLOW_SYNC: std::time::Duration = std::time::Duration::from_millis(220);
+
+impl Disk for SlowDisk {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        RealDisk.create(path)
+    }
+
+    fn write_all_at(&self, file: &File, path: &Path, offset: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        RealDisk.write_all_at(file, path, offset, parts)
+    }
+
+    fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
+        let is_segment = path.extension().is_some_and(|extension| extension == "log");
+        if !is_segment || !self.slow.load(Ordering::SeqCst) {
+            return RealDisk.sync(file, path);
+        }
+        thread::sleep(SLOW_SYNC);
+        RealDisk.sync(file, path)?;
+        self.done.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_folder(path)
+    }
+}
+
+#[test]
+fn a_slow_sync_is_waited_for_by_all_and_bounds_what_is_held() {
+    const CALLERS: u64 = 64;
+    const QUEUE_FRAMES: u64 = 8;
+    const QUEUE_BYTES: u64 = 10 * 4096;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let disk = Arc::new(SlowDisk { slow: AtomicBool::new(false), done: AtomicU64::new(0) });
+    let options = LogOptions {
+        segment_bytes: 1 << 20,
+        max_bytes: 8 << 20,
+        queue_frames: QUEUE_FRAMES as usize,
+        queue_bytes: QUEUE_BYTES as usize,
+        ..LogOptions::default()
+    };
+    let (log, _) = Log::open_on(disk.clone(), dir.path(), options.clone(), no_sink()).expect("the log opens");
+    let log = Arc::new(log);
+    disk.slow.store(true, Ordering::SeqCst);
+    let callers: Vec<_> = (1..=CALLERS)
+        .map(|number| {
+            let (log, disk) = (Arc::clone(&log), Arc::clone(&disk));
+            thread::spawn(move || {
+                let before = disk.done.load(Ordering::SeqCst);
+                let position = append(&log, frame(number, 3000)).expect("the frame is appended");
+                // The sync that covers it began after it was queued, so one more has ended by now than when it was.
+                assert!(disk.done.load(Ordering::SeqCst) > before, "frame {number} was answered before a sync ended");
+                assert!(log.durable() >= position);
+                (position, number)
+            })
+        })
+        .collect();
+    // Looked at while syncs are under way.
+    while !callers.iter().all(thread::JoinHandle::is_finished) {
+        let stats = log.stats();
+        assert!(stats.queued_frames <= QUEUE_FRAMES, "{} frames are held", stats.queued_frames);
+        assert!(stats.queued_bytes <= QUEUE_BYTES, "{} bytes are held", stats.queued_bytes);
+        let durable = log.durable().0;
+        assert!(durable <= disk.done.load(Ordering::SeqCst) * QUEUE_FRAMES, "more is durable than the syncs that ended can cover");
+        thread::sleep(SLOW_SYNC / 10);
+    }
+    let mut answered: Vec<(Position, u64)> = callers.into_iter().map(|caller| caller.join().expect("the caller ends")).collect();
+    answered.sort();
+    let stats = log.stats();
+    assert_eq!(stats.commits, disk.done.load(Ordering::SeqCst), "each commit had one sync, and nobody was answered without");
+    assert!(stats.commits >= CALLERS / QUEUE_FRAMES, "no commit took more than the queue holds: {}", stats.commits);
+    assert_eq!((stats.queued_frames, stats.queued_bytes), (0, 0), "all room was given back");
+
+    // A caller that gives up while it waits for room leaves nothing behind and keeps nobody else from it.
+    let waker = futures::task::noop_waker();
+    let mut given_up: Vec<_> = (0..3 * QUEUE_FRAMES).map(|number| Box::pin(log.append_durable(frame(1000 + number, 3000)))).collect();
+    for append in &mut given_up {
+        assert!(append.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    }
+    assert!(log.stats().queued_frames <= QUEUE_FRAMES);
+    drop(given_up);
+    let last = append(&log, frame(2000, 3000)).expect("the frame is appended");
+    let log = Arc::into_inner(log).expect("all callers are gone");
+    log.close().expect("the log closes");
+    drop(log);
+
+    let (log, opened) = Log::open(dir.path(), options, no_sink()).expect("the log opens again");
+    assert_eq!((opened.last, opened.torn_bytes), (last, 0));
+    let read: Vec<(Position, Frame)> = log.replay(Position(0)).collect::<Result<_, _>>().expect("the log replays");
+    for ((position, number), (read_at, read)) in answered.into_iter().zip(&read) {
+        assert_eq!((position, &frame(number, 3000)), (*read_at, read), "what was answered is there, once");
+    }
+    let (_, newest) = read.last().expect("a frame");
+    assert_eq!(*newest, frame(2000, 3000));
 }

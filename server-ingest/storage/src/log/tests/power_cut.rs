@@ -111,7 +111,9 @@ fn check_seed(seed: u64) {
         let syncs_left = 4 + (next_random(&mut random) % 30) as u32;
         let disk = Arc::new(UnreliablePower { state: Mutex::new(PowerState { syncs_left, unsynced: HashMap::new() }) });
         let durability = if next_random(&mut random).is_multiple_of(4) { Durability::Os } else { Durability::Fsync };
-        let options = LogOptions { durability, ..small_options() };
+        // Segments of 128 KiB, so that resting has a smaller one to go to.
+        let segment_bytes = if seed.is_multiple_of(2) { SEGMENT_BYTES } else { 8 * SEGMENT_BYTES };
+        let options = LogOptions { durability, segment_bytes, ..small_options() };
         if let Ok((log, opened)) = Log::open_on(disk.clone(), dir.path(), options, no_sink()) {
             let log = Arc::new(log);
             let mut synced = opened.last.0;
@@ -132,6 +134,9 @@ fn check_seed(seed: u64) {
                 }
                 synced = log.shared.synced.load(Ordering::SeqCst).max(synced);
                 if next_random(&mut random).is_multiple_of(8) && log.trim(Position(synced)).is_ok() {
+                    trimmed = log.folder.lock().segments[0].header.first - 1;
+                }
+                if next_random(&mut random).is_multiple_of(8) && log.rest(Position(synced)).is_ok() {
                     trimmed = log.folder.lock().segments[0].header.first - 1;
                 }
                 if log.failed().is_some() {

@@ -31,6 +31,8 @@ async fn writer_process() {
     // Files are merged and deleted all the time.
     let maintenance = MaintenanceOptions { interval: Duration::from_millis(5), ..super::maintenance::eager() };
     let options = StoreOptions { flush_interval: Duration::from_millis(10), flush_rows: 500, maintenance, ..fast() };
+    // In every other round the log goes on in a small segment whenever there is a moment without work.
+    let options = if round % 2 == 1 { StoreOptions { log_rest_after: Duration::ZERO, log_max_bytes: 4 << 20, ..options } } else { options };
     let (store, _) = Store::open(&folder, options).unwrap();
     say("open".to_owned());
     let writers = (0..WRITERS).map(|writer| {
@@ -41,6 +43,9 @@ async fn writer_process() {
                 let last = first + 1 + frame % 90;
                 store.append(psi_and_spans(first..last)).await.unwrap();
                 say(format!("acked {first} {last}"));
+                if round % 2 == 1 && frame % 8 == 7 {
+                    tokio::time::sleep(Duration::from_millis(25)).await;
+                }
             }
         })
     });
