@@ -20,6 +20,26 @@ use super::{
 const SLACK: Duration = Duration::from_secs(2);
 
 #[test]
+fn c_39_shutdown_waits_for_answers_under_way_and_records_what_is_undelivered() {
+    let server = Server::start();
+    server.script([Reply::Slow(Duration::from_millis(300))]);
+    let patient = pipeline(&server);
+    assert!(patient.try_push(&envelope(), &span(1, 10)));
+    wait_until("the request is under way", || server.inserts().len() == 1);
+    let report = patient.shutdown(PATIENCE);
+    assert_eq!((report.undelivered, report.stats.spans.exported), (0, 1));
+
+    server.script([Reply::Never]);
+    let hasty = Pipeline::new(GrpcConfig { username: String::new(), ..server.config() }, QueueConfig::default()).unwrap();
+    server.state().valid_token = None;
+    assert!(hasty.try_push(&envelope(), &span(2, 10)));
+    wait_until("the request is under way", || server.inserts().len() == 2);
+    let report = hasty.shutdown(Duration::from_millis(100));
+    assert_eq!((report.undelivered, report.stats.spans.dropped.get(DropReason::Shutdown)), (1, 1));
+    assert_balanced(&report.stats);
+}
+
+#[test]
 fn c_50_export_after_shutdown_says_so_and_is_counted() {
     let server = Server::start();
     let exporter = GrpcSpanExporter::new(server.config()).unwrap();

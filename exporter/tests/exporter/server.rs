@@ -54,6 +54,8 @@ pub(crate) enum Reply {
     /// OK with a message of that many bytes.
     Huge(usize),
     Never,
+    /// OK, with fields that only a later version knows.
+    Unknown,
     /// OK, after that time.
     Slow(Duration),
 }
@@ -118,6 +120,7 @@ impl Server {
         Self::start_on("127.0.0.1:0", Arc::default(), None)
     }
 
+    #[allow(dead_code, reason = "the tests of faults use it")]
     pub(crate) fn start_at(address: &str) -> Self {
         Self::start_on(address, Arc::default(), None)
     }
@@ -268,7 +271,7 @@ impl Doors {
             }
             let reply = state.replies.pop_front().or_else(|| state.default_reply.clone()).unwrap_or(Reply::Ok);
             match reply {
-                Reply::Ok | Reply::Slow(_) => state.acknowledged.push((insert, 0)),
+                Reply::Ok | Reply::Slow(_) | Reply::Unknown => state.acknowledged.push((insert, 0)),
                 Reply::Reject { spans, .. } => state.acknowledged.push((insert, spans)),
                 _ => {}
             }
@@ -276,7 +279,7 @@ impl Doors {
         };
         let ok = InsertMessageResponse { status: "success".to_owned(), ..Default::default() };
         match reply {
-            Reply::Ok => Ok(Response::new(ok)),
+            Reply::Ok | Reply::Unknown => Ok(Response::new(ok)),
             Reply::Fail(code, message) => Err(Status::new(code, message)),
             Reply::FailWith(code, trailers) => {
                 let mut status = Status::new(code, "with trailers");
@@ -350,6 +353,21 @@ impl AuthService for Doors {
     }
 }
 
+/// What a later version may answer: the fields of today, and others.
+#[derive(Clone, PartialEq, prost::Message)]
+struct LaterAnswer {
+    #[prost(string, tag = "1")]
+    status: String,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(int64, tag = "3")]
+    rejected_spans: i64,
+    #[prost(int64, tag = "4")]
+    rejected_records: i64,
+    #[prost(string, tag = "99")]
+    of_a_later_version: String,
+}
+
 /// MessageService below the generated code, so that tests see the bytes.
 #[derive(Clone)]
 struct MessageDoor(Doors);
@@ -359,15 +377,25 @@ impl NamedService for MessageDoor {
 }
 
 impl UnaryService<Bytes> for MessageDoor {
-    type Response = InsertMessageResponse;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<InsertMessageResponse>, Status>> + Send>>;
+    type Response = LaterAnswer;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<LaterAnswer>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let doors = self.0.clone();
         let text = |name| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (token, grpc_timeout, user_agent) = (text(path::AUTHORIZATION), text("grpc-timeout"), text("user-agent"));
         let insert = Insert { token, grpc_timeout, user_agent, body: request.into_inner() };
-        Box::pin(async move { doors.insert(insert).await })
+        Box::pin(async move {
+            let is_later = matches!(doors.state().replies.front(), Some(Reply::Unknown));
+            let answer = doors.insert(insert).await?;
+            Ok(answer.map(|InsertMessageResponse { status, message, rejected_spans, rejected_records }| LaterAnswer {
+                status,
+                message,
+                rejected_spans,
+                rejected_records,
+                of_a_later_version: if is_later { "words".to_owned() } else { String::new() },
+            }))
+        })
     }
 }
 
@@ -385,7 +413,7 @@ impl tonic::codegen::Service<tonic::codegen::http::Request<Body>> for MessageDoo
     fn call(&mut self, request: tonic::codegen::http::Request<Body>) -> HttpFuture {
         let door = self.clone();
         Box::pin(async move {
-            let codec = ReceiveBytes::<InsertMessageResponse>::default();
+            let codec = ReceiveBytes::<LaterAnswer>::default();
             let mut grpc = Grpc::new(codec)
                 .max_decoding_message_size(MAX_REQUEST_BYTES)
                 .accept_compressed(CompressionEncoding::Gzip)

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use opentelemetry_proto::tonic::trace::v1::SpanFlags;
+use opentelemetry_proto::tonic::trace::v1::{Span as OtlpSpan, SpanFlags};
 use scouter_exporter::{
     Compression, GrpcSpanExporter, GrpcSpanProcessor, Pipeline, QueueConfig, Stats,
     encode::{EncodedBatch, EncodedEnvelope, EncodedResource, ScopeRef, SpanHead, SpanWriter, StatusRef, ValueRef},
@@ -19,7 +19,7 @@ use scouter_exporter::{
     },
 };
 
-use super::server::{PATIENCE, Server};
+use super::server::{PATIENCE, Reply, Server};
 
 pub(crate) fn pipeline(server: &Server) -> Pipeline {
     Pipeline::new(server.config(), QueueConfig::default()).unwrap()
@@ -134,6 +134,47 @@ fn c_24_repeated_attribute_keys_are_sent_once_with_their_last_value() {
     let keys: Vec<&str> = attributes.iter().map(|attribute| attribute.key.as_str()).collect();
     assert_eq!(keys, ["other", "key"]);
     assert!(format!("{:?}", attributes[1]).contains("last"));
+}
+
+#[test]
+fn c_25_dropped_counts_are_carried_and_a_status_has_words_only_with_an_error() {
+    let server = Server::start();
+    let exporter = GrpcSpanExporter::new(server.config()).unwrap();
+    let mut full = SpanData { dropped_attributes_count: 3, status: Status::error("broken"), ..span_data("full") };
+    full.events.dropped_count = 4;
+    full.links.dropped_count = 5;
+    let fine = SpanData { status: Status::Ok, ..span_data("fine") };
+    block_on(exporter.export(vec![full, fine, span_data("unset")])).unwrap();
+    let spans = server.inserts()[0].spans();
+    let dropped = |span: &OtlpSpan| (span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count);
+    assert_eq!((dropped(&spans[0]), dropped(&spans[1])), ((3, 4, 5), (0, 0, 0)));
+    let status = |span: &OtlpSpan| span.status.clone().map(|status| (status.code, status.message)).unwrap_or_default();
+    assert_eq!(status(&spans[0]), (2, "broken".to_owned()));
+    assert_eq!(status(&spans[1]), (1, String::new()));
+    assert_eq!(status(&spans[2]), (0, String::new()));
+}
+
+#[test]
+fn c_26_schema_urls_of_resource_and_scope_are_carried() {
+    let server = Server::start();
+    let mut exporter = GrpcSpanExporter::new(server.config()).unwrap();
+    exporter.set_resource(&Resource::builder_empty().with_schema_url([KeyValue::new("k", "v")], "https://schema/resource").build());
+    let instrumentation_scope = InstrumentationScope::builder("tests").with_schema_url("https://schema/scope").build();
+    block_on(exporter.export(vec![SpanData { instrumentation_scope, ..span_data("span") }])).unwrap();
+    let resource_spans = server.inserts()[0].request().resource_spans;
+    assert_eq!(resource_spans[0].schema_url, "https://schema/resource");
+    assert_eq!(resource_spans[0].scope_spans[0].schema_url, "https://schema/scope");
+}
+
+#[test]
+fn c_30_full_success_leaves_nothing_to_do_and_unknown_fields_of_the_answer_are_ignored() {
+    let server = Server::start();
+    let pipeline = pipeline(&server);
+    server.script([Reply::Unknown]);
+    block_on(pipeline.send(batch(0..3))).unwrap();
+    let stats = pipeline.stats();
+    assert_eq!((stats.spans.exported, stats.requests, stats.retries, stats.last_error), (3, 1, 0, None));
+    assert_eq!(server.inserts().len(), 1);
 }
 
 #[test]
