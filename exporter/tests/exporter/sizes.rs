@@ -1,7 +1,7 @@
 //! C-10 and C-28: requests keep to the limit by being split; only what fits no request is dropped.
 
 use scouter_exporter::{
-    DropReason, ExportError, GrpcConfig, Pipeline, QueueConfig,
+    DropReason, ExportError, FlushError, GrpcConfig, Pipeline, QueueConfig,
     encode::EncodedBatch,
     message::{MonitoringRecord, TagRecord, monitoring_record::Record},
 };
@@ -58,10 +58,11 @@ fn c_28_queued_spans_are_split_as_well() {
     let server = Server::start();
     let pipeline = small_requests(&server);
     for number in 0..300 {
-        assert!(pipeline.try_push(&envelope(), &span(number, if number == 7 { 10_000 } else { 100 })));
+        let is_taken = pipeline.try_push(&envelope(), &span(number, if number == 7 { 10_000 } else { 100 }));
+        assert_eq!(is_taken, number != 7);
     }
-    // The span may be dropped before the flush begins, which then has nothing to report.
-    let _either = pipeline.flush(PATIENCE);
+    let error = pipeline.flush(PATIENCE).unwrap_err();
+    assert!(matches!(error, FlushError::Lost { lost: 1, .. }), "{error}");
     assert!(server.inserts().iter().all(|insert| insert.body.len() <= 4096));
     let stats = pipeline.stats();
     assert!(stats.last_error.as_ref().is_some_and(|error| error.contains("`span 7`")), "{stats:?}");
