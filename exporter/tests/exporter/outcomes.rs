@@ -9,30 +9,9 @@ use scouter_exporter::{DropReason, ExportError, GrpcConfig, OutagePolicy, Pipeli
 use tonic::Code;
 
 use super::{
-    server::{PATIENCE, Reply, Server, refused_address, silent_server, wait_until},
+    server::{PATIENCE, Reply, Server, refused_address, silent_server, throttle, wait_until},
     spans::{assert_balanced, batch, block_on, envelope, pipeline, span},
 };
-
-/// `google.rpc.RetryInfo` with a delay in seconds and nanoseconds.
-fn retry_info(seconds: i64, nanos: i32) -> Vec<u8> {
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Delay {
-        #[prost(int64, tag = "1")]
-        seconds: i64,
-        #[prost(int32, tag = "2")]
-        nanos: i32,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct RetryInfo {
-        #[prost(message, optional, tag = "1")]
-        retry_delay: Option<Delay>,
-    }
-    prost::Message::encode_to_vec(&RetryInfo { retry_delay: Some(Delay { seconds, nanos }) })
-}
-
-fn throttle(code: Code, seconds: i64, nanos: i32) -> Reply {
-    Reply::FailWith(code, vec![("google.rpc.retryinfo-bin", retry_info(seconds, nanos))])
-}
 
 #[test]
 fn c_33_retryable_answers_are_retried_with_the_same_bytes() {

@@ -213,6 +213,28 @@ impl Drop for Server {
     }
 }
 
+/// `google.rpc.RetryInfo` with a delay in seconds and nanoseconds.
+pub(crate) fn retry_info(seconds: i64, nanos: i32) -> Vec<u8> {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Delay {
+        #[prost(int64, tag = "1")]
+        seconds: i64,
+        #[prost(int32, tag = "2")]
+        nanos: i32,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct RetryInfo {
+        #[prost(message, optional, tag = "1")]
+        retry_delay: Option<Delay>,
+    }
+    prost::Message::encode_to_vec(&RetryInfo { retry_delay: Some(Delay { seconds, nanos }) })
+}
+
+/// A failure that says when to come again.
+pub(crate) fn throttle(code: Code, seconds: i64, nanos: i32) -> Reply {
+    Reply::FailWith(code, vec![("google.rpc.retryinfo-bin", retry_info(seconds, nanos))])
+}
+
 /// An address where nobody listens.
 pub(crate) fn refused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::{
     doors::{self, BlackHole, Door},
-    server::{Reply, Server, refused_address, wait_until},
+    server::{Reply, Server, refused_address, retry_info, throttle, wait_until},
     ways::{Expected, Operation, TIMEOUT, Way, block_on, run},
 };
 
@@ -103,9 +103,9 @@ fn server_faults() -> Vec<Fault> {
         fault("login unavailable", busy_login.config(), LATE, busy_login),
         answering("unavailable", Reply::Fail(Code::Unavailable, "busy"), LATE),
         answering("no fault", Reply::Ok, Expected::Exported),
-        answering("unavailable for an hour", retry_after(Code::Unavailable, 3600, 0), LATE),
+        answering("unavailable for an hour", throttle(Code::Unavailable, 3600, 0), LATE),
         answering("exhausted", Reply::Fail(Code::ResourceExhausted, "too large"), REFUSED),
-        answering("exhausted for 20 s", retry_after(Code::ResourceExhausted, 20, 0), LATE),
+        answering("exhausted for 20 s", throttle(Code::ResourceExhausted, 20, 0), LATE),
         answering("invalid", Reply::Fail(Code::InvalidArgument, "no"), REFUSED),
         answering("unauthenticated", Reply::Fail(Code::Unauthenticated, "not you"), UNAUTHENTICATED),
         answering("partial success", Reply::Reject { spans: 1, records: 0, message: "no id" }, Expected::Rejected),
@@ -201,27 +201,6 @@ fn c_53_faults_of_the_server() {
 #[test]
 fn c_53_faults_of_certificates() {
     cross(&tls_faults());
-}
-
-/// `google.rpc.RetryInfo`: field 1 is the delay, with seconds in field 1 and nanoseconds in field 2.
-fn retry_info(seconds: i64, nanos: i32) -> Vec<u8> {
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Delay {
-        #[prost(int64, tag = "1")]
-        seconds: i64,
-        #[prost(int32, tag = "2")]
-        nanos: i32,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct RetryInfo {
-        #[prost(message, optional, tag = "1")]
-        retry_delay: Option<Delay>,
-    }
-    prost::Message::encode_to_vec(&RetryInfo { retry_delay: Some(Delay { seconds, nanos }) })
-}
-
-fn retry_after(code: Code, seconds: i64, nanos: i32) -> Reply {
-    Reply::FailWith(code, vec![("google.rpc.retryinfo-bin", retry_info(seconds, nanos))])
 }
 
 #[test]
