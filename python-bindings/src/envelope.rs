@@ -10,6 +10,7 @@ use pyo3::{intern, prelude::*};
 use scouter_exporter::encode::{EncodedEnvelope, EncodedResource, ScopeRef};
 
 use crate::{
+    log,
     span::EnvelopeParts,
     value::{entries, text},
 };
@@ -55,7 +56,8 @@ impl Envelopes {
     }
 }
 
-fn encode(resource: &Bound<'_, PyAny>, scope: &Bound<'_, PyAny>) -> PyResult<Arc<EncodedEnvelope>> {
+/// Encodes a resource and a scope, either may be `None`.
+pub(crate) fn encode(resource: &Bound<'_, PyAny>, scope: &Bound<'_, PyAny>) -> PyResult<Arc<EncodedEnvelope>> {
     let py = resource.py();
     let arena = Bump::new();
     let optional_text = |owner: &Bound<'_, PyAny>, name| -> PyResult<String> {
@@ -69,10 +71,13 @@ fn encode(resource: &Bound<'_, PyAny>, scope: &Bound<'_, PyAny>) -> PyResult<Arc
     };
     let attributes = |owner: &Bound<'_, PyAny>| {
         if owner.is_none() {
-            return Ok(&[][..]);
+            return Ok::<_, PyErr>(&[][..]);
         }
         match owner.getattr_opt(intern!(py, "attributes"))? {
-            Some(attributes) if !attributes.is_none() => entries(&attributes, &arena, 0),
+            Some(attributes) if !attributes.is_none() => entries(&attributes, &arena, 0).or_else(|error| {
+                log::warn(py, "attributes of a resource or a scope could not be read and were left out", Some(&error));
+                Ok(&[][..])
+            }),
             _ => Ok(&[][..]),
         }
     };

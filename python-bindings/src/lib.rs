@@ -10,7 +10,9 @@ mod exporter;
 mod log;
 mod processor;
 mod report;
+mod scratch;
 mod span;
+mod tracer;
 mod value;
 mod wait;
 
@@ -23,5 +25,10 @@ fn _scouter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<config::TransportType>()?;
     module.add_class::<processor::SpanProcessor>()?;
     module.add_class::<exporter::SpanExporter>()?;
+    module.add_class::<tracer::TracerCore>()?;
+    module.add_class::<tracer::TracerSetup>()?;
+    module.add_class::<tracer::SpanSinks>()?;
+    module.add_class::<tracer::SpanCore>()?;
+    module.add_class::<tracer::CurrentSpan>()?;
     module.add_function(wrap_pyfunction!(exporter::encode_spans, module)?)
 }

@@ -1,37 +1,24 @@
 //! The Rust half of the span processor: encode where the span ends, queue, and be gone.
 
 use std::{
-    cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use bumpalo::Bump;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
-use scouter_exporter::{Pipeline, QueueConfig};
+use scouter_exporter::{Pipeline, QueueConfig, encode::EncodedEnvelope};
 
-use crate::{config::GrpcConfig, envelope::Envelopes, error::Faults, log, report, span::SpanView, wait};
+use crate::{config::GrpcConfig, envelope::Envelopes, error::Faults, log, report, scratch::Scratch, span::SpanView, wait};
 
 /// A span waits this long for others, unless the environment or the caller says otherwise.
 const DEFAULT_SCHEDULE_DELAY: Duration = Duration::from_millis(500);
 
 /// At most one message about dropped spans in this time.
 const WARN_INTERVAL_SECS: u64 = 30;
-
-/// What a thread keeps of its largest span, in bytes.
-const SCRATCH_BYTES: usize = 256 * 1024;
-
-/// Buffers of one thread, taken while a span is encoded: reading a foreign span may run Python code that ends another one.
-#[derive(Default)]
-struct Scratch {
-    bytes: Vec<u8>,
-    arena: Bump,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
 
 /// The Rust half of `scouter.tracing.GrpcSpanProcessor`.
 #[pyclass(module = "scouter._scouter", subclass, frozen)]
@@ -54,26 +41,27 @@ impl SpanProcessor {
             return Ok(());
         }
         let envelope = self.envelopes.get(&view.envelope_parts()?)?;
-        let mut scratch = SCRATCH.take();
-        let mut is_queued = true;
+        let mut scratch = Scratch::take();
         let written = view.write(self.default_entity_key.as_deref(), &scratch.arena, &mut scratch.bytes);
         if written.is_ok() {
-            is_queued = self.pipeline.try_push(&envelope, &scratch.bytes);
+            self.push_encoded(span.py(), &envelope, &scratch.bytes);
         }
-        if scratch.bytes.capacity() <= SCRATCH_BYTES && scratch.arena.allocated_bytes() <= SCRATCH_BYTES {
-            scratch.bytes.clear();
-            scratch.arena.reset();
-            SCRATCH.set(scratch);
-        }
-        // After a shutdown the report has said it all.
-        if !is_queued && !self.is_shut_down() {
-            self.note_dropped(span.py());
-        }
+        scratch.give_back();
         written
     }
 
+    /// Queues an encoded span.
+    #[inline]
+    pub(crate) fn push_encoded(&self, py: Python<'_>, envelope: &Arc<EncodedEnvelope>, span: &[u8]) {
+        let is_queued = self.pipeline.try_push(envelope, span);
+        // After a shutdown the report has said it all.
+        if !is_queued && !self.is_shut_down() {
+            self.note_dropped(py);
+        }
+    }
+
     /// Counts a span that was lost here, and says so the first time.
-    fn note_unreadable(&self, py: Python<'_>, error: &PyErr) {
+    pub(crate) fn note_unreadable(&self, py: Python<'_>, error: &PyErr) {
         if self.unreadable.fetch_add(1, Ordering::Relaxed) == 0 {
             log::warn(py, "a span could not be read and was dropped; the counter `dropped_unreadable` has the total", Some(error));
         }

@@ -22,7 +22,7 @@ use crate::value::{entries, for_each_item, lend, text};
 const SAMPLED: u8 = 1;
 
 /// Every attribute that names an entity starts so.
-const ENTITY_PREFIX: &str = "scouter.entity";
+pub(crate) const ENTITY_PREFIX: &str = "scouter.entity";
 
 /// Classes and objects of OpenTelemetry that are recognised by identity.
 pub(crate) struct Known {
@@ -230,7 +230,7 @@ impl<'a, 'py> SpanView<'a, 'py> {
     }
 }
 
-fn names_another_entity(attributes: &Bound<'_, PyAny>, default_key: &str) -> PyResult<bool> {
+pub(crate) fn names_another_entity(attributes: &Bound<'_, PyAny>, default_key: &str) -> PyResult<bool> {
     for key in attributes.try_iter()? {
         let key = key?;
         if let Ok(key) = key.cast::<PyString>() {
@@ -274,7 +274,7 @@ fn kind(kind: &Bound<'_, PyAny>) -> PyResult<SpanKind> {
 }
 
 /// The number behind a member of an `Enum`. `_value_` is the plain field behind the property `value`.
-fn enum_value(member: &Bound<'_, PyAny>) -> PyResult<i64> {
+pub(crate) fn enum_value(member: &Bound<'_, PyAny>) -> PyResult<i64> {
     let py = member.py();
     match member.getattr(intern!(py, "_value_")) {
         Ok(value) => value.extract(),
@@ -283,7 +283,7 @@ fn enum_value(member: &Bound<'_, PyAny>) -> PyResult<i64> {
 }
 
 /// Nanoseconds since 1970. Times before are 0, and what is no number too; floats are cut.
-fn unix_nano(time: &Bound<'_, PyAny>) -> u64 {
+pub(crate) fn unix_nano(time: &Bound<'_, PyAny>) -> u64 {
     if let Ok(nanos) = time.extract::<u64>() {
         return nanos;
     }
@@ -300,34 +300,40 @@ fn count(number: &Bound<'_, PyAny>) -> u32 {
 }
 
 /// OpenTelemetry's `SpanContext`: a tuple of trace id, span id, is_remote, flags, trace state.
-struct SpanContext<'a, 'py>(&'a Bound<'py, PyTuple>);
+pub(crate) struct SpanContext<'a, 'py>(&'a Bound<'py, PyTuple>);
 
 impl<'a, 'py> SpanContext<'a, 'py> {
-    fn new(context: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+    pub(crate) fn new(context: &'a Bound<'py, PyAny>) -> PyResult<Self> {
         match context.cast::<PyTuple>() {
             Ok(tuple) if tuple.len() >= 5 => Ok(Self(tuple)),
             _ => Err(PyValueError::new_err("a span without SpanContext")),
         }
     }
 
-    fn trace_id(&self) -> PyResult<[u8; 16]> {
+    pub(crate) fn trace_id(&self) -> PyResult<[u8; 16]> {
         Ok(self.0.get_item(0)?.extract::<u128>()?.to_be_bytes())
     }
 
-    fn span_id(&self) -> PyResult<[u8; 8]> {
+    pub(crate) fn span_id(&self) -> PyResult<[u8; 8]> {
         Ok(self.0.get_item(1)?.extract::<u64>()?.to_be_bytes())
     }
 
-    fn is_remote(&self) -> PyResult<bool> {
+    pub(crate) fn is_remote(&self) -> PyResult<bool> {
         self.0.get_item(2)?.is_truthy()
     }
 
-    fn trace_flags(&self) -> PyResult<u8> {
+    pub(crate) fn trace_flags(&self) -> PyResult<u8> {
         // `TraceFlags` is an int subclass; bits above the eighth have no meaning.
         Ok((self.0.get_item(3)?.extract::<u64>()? & 0xff) as u8)
     }
 
-    fn trace_state(&self, known: &Known) -> PyResult<String> {
+    /// The trace state, `None` when it is empty.
+    pub(crate) fn trace_state_object(&self) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let state = self.0.get_item(4)?;
+        Ok((!state.is_none() && state.is_truthy()?).then_some(state))
+    }
+
+    pub(crate) fn trace_state(&self, known: &Known) -> PyResult<String> {
         let state = self.0.get_item(4)?;
         if state.is(&known.empty_trace_state) || state.is_none() {
             return Ok(String::new());

@@ -1,14 +1,37 @@
 """The Rust half of the package. Import from `scouter`, `scouter.tracing` and `scouter.transport` instead."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from os import PathLike
-from typing import ClassVar, Literal, TypedDict, final
+from types import TracebackType
+from typing import Any, ClassVar, Literal, TypedDict, TypeVar, final
 
+from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits
+from opentelemetry.sdk.trace import SpanProcessor as SdkSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.util.types import AnyValue, Attributes
 from typing_extensions import Self, disjoint_base
 
-__all__ = ["GrpcConfig", "SpanExporter", "SpanProcessor", "TransportType", "__version__", "encode_spans"]
+__all__ = [
+    "CurrentSpan",
+    "GrpcConfig",
+    "SpanCore",
+    "SpanExporter",
+    "SpanProcessor",
+    "SpanSinks",
+    "TracerCore",
+    "TracerSetup",
+    "TransportType",
+    "__version__",
+    "encode_spans",
+]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 __version__: str
 
@@ -177,6 +200,155 @@ class SpanExporter:
     def stats(self) -> dict[str, int | str | None]:
         """What became of the spans, by name."""
     def _after_fork_in_child(self) -> None: ...
+
+@disjoint_base
+class TracerCore:
+    """The Rust half of `scouter.tracing.ScouterTracer`."""
+
+    def __new__(cls, *_arguments: Any, **_keywords: Any) -> Self: ...
+    def _configure(self, setup: TracerSetup) -> None: ...
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> trace.Span:
+        """Starts a span, which is not made the current one."""
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> CurrentSpan:
+        """Gives a context manager and decorator that starts a span and makes it the current one."""
+
+@final
+class TracerSetup:
+    """What the tracers of one scope have in common."""
+
+    def __new__(
+        cls,
+        *,
+        span_class: type[SpanCore],
+        sampler: Sampler,
+        id_generator: IdGenerator,
+        limits: SpanLimits,
+        resource: Resource,
+        scope: InstrumentationScope,
+        sinks: SpanSinks,
+        default_attributes: dict[str, AnyValue] | None = None,
+        default_entity_uid: str | None = None,
+        is_enabled: bool = True,
+        metrics: Callable[[SpanContext | None, int], Callable[[], None]] | None = None,
+    ) -> Self: ...
+
+@final
+class SpanSinks:
+    """Where the spans of one provider go."""
+
+    def __new__(cls) -> Self: ...
+    def exchange(self, processors: Iterable[SdkSpanProcessor]) -> None:
+        """Puts these processors in place of the former ones."""
+
+@final
+class CurrentSpan:
+    """Starts a span where it is entered, makes it the current one, ends it where it is left.
+
+    As a decorator it does so at each call, of plain functions and of coroutine functions.
+    """
+
+    def __enter__(self) -> trace.Span: ...
+    def __exit__(self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None) -> bool: ...
+    def __aenter__(self) -> Awaitable[trace.Span]: ...
+    def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> Awaitable[bool]: ...
+    def __call__(self, function: _F) -> _F: ...
+    def _recreate_cm(self) -> CurrentSpan: ...
+
+@disjoint_base
+class SpanCore:
+    """The Rust half of `scouter.tracing.ScouterSpan`."""
+
+    def __new__(cls, *_arguments: Any, **_keywords: Any) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None) -> None: ...
+    def get_span_context(self) -> SpanContext:
+        """The span's context, OpenTelemetry's object."""
+    def is_recording(self) -> bool:
+        """Whether the span has not ended."""
+    def set_attribute(self, key: str, value: AnyValue) -> None:
+        """Sets an attribute."""
+    def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
+        """Sets several attributes."""
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """Adds an event."""
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Adds a link to another span."""
+    def update_name(self, name: str) -> None:
+        """Gives the span another name."""
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Sets the outcome: Ok is final, Unset is ignored, of errors the last one counts."""
+    def end(self, end_time: int | None = None) -> None:
+        """Ends the span."""
+    @property
+    def name(self) -> str:
+        """The span's name."""
+    @property
+    def context(self) -> SpanContext:
+        """The span's context, OpenTelemetry's object."""
+    @property
+    def trace_id(self) -> str:
+        """The trace's id in 32 hexadecimal digits."""
+    @property
+    def span_id(self) -> str:
+        """The span's id in 16 hexadecimal digits."""
+    @property
+    def parent(self) -> SpanContext | None:
+        """The context of the parent, None for a root span."""
+    @property
+    def kind(self) -> SpanKind:
+        """OpenTelemetry's `SpanKind`."""
+    @property
+    def start_time(self) -> int | None:
+        """Nanoseconds since 1970."""
+    @property
+    def end_time(self) -> int | None:
+        """Nanoseconds since 1970; None before the end."""
+    @property
+    def attributes(self) -> Mapping[str, AnyValue]:
+        """The attributes, read-only."""
+    @property
+    def dropped_attributes(self) -> int:
+        """Attributes left out because of a limit."""
+    @property
+    def dropped_events(self) -> int:
+        """Events left out because of a limit."""
+    @property
+    def dropped_links(self) -> int:
+        """Links left out because of a limit."""
+    @property
+    def status(self) -> Status:
+        """OpenTelemetry's `Status`."""
+    @property
+    def resource(self) -> Resource:
+        """What made the span."""
+    @property
+    def instrumentation_scope(self) -> InstrumentationScope:
+        """The scope of the tracer that made the span."""
+    def _event_parts(self) -> list[tuple[str, Mapping[str, AnyValue], int, int]]: ...
+    def _link_parts(self) -> list[tuple[Link | None, SpanContext, Mapping[str, AnyValue], int]]: ...
 
 def encode_spans(spans: Iterable[ReadableSpan]) -> bytes:
     """Encodes spans as they travel.

@@ -25,10 +25,10 @@ from scouter._scouter import GrpcConfig, __version__
 from scouter.errors import ConfigError
 from scouter.tracing._attributes import flatten_attributes
 from scouter.tracing._batch import BatchConfig, warn_of_unreadable_variables
-from scouter.tracing._fork import renew_in_child
 from scouter.tracing._lifecycle import EXIT_TIMEOUT_SECS, Installation, installations, prepare_exit, shut_down_processors
 from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanProcessor
 from scouter.tracing._provider import ProcessorSlot, ScouterTracerProvider
+from scouter.tracing._tracer import Defaults
 
 __all__ = ["get_tracer", "init_tracer"]
 
@@ -125,7 +125,7 @@ def init_tracer(
         default_entity_key=None if default_entity_uid is None else f"{ENTITY_KEY}.{default_entity_uid}",
     )
     processors: list[sdk.SpanProcessor] = []
-    if defaults or default_entity_uid is not None:
+    if global_provider == "attach" and (defaults or default_entity_uid is not None):
         processors.append(DefaultsProcessor(defaults, default_entity_uid))
     processors.append(native)
     if exporter is not None:
@@ -133,7 +133,7 @@ def init_tracer(
     processors.extend(span_processors)
 
     with installations.lock:
-        installation = _install(global_provider, built_resource, chosen_sampler)
+        installation = _install(global_provider, built_resource, chosen_sampler, Defaults(defaults, default_entity_uid))
         former = installation.slot.exchange(processors)
         installations.retire(former)
         installations.make_current(installation)
@@ -234,10 +234,10 @@ def _second_destination(exporter: SpanExporter, batch: BatchConfig) -> sdk.SpanP
     return BatchSpanProcessor(exporter, max_queue_size=size, schedule_delay_millis=delay, max_export_batch_size=count)
 
 
-def _install(mode: Literal["set", "attach", "none"], resource: Resource, sampler: Sampler) -> Installation:
+def _install(mode: Literal["set", "attach", "none"], resource: Resource, sampler: Sampler, defaults: Defaults) -> Installation:
     """Finds or makes the provider. Called with the lock of `installations` held."""
     if mode == "none":
-        return _new_installation("none", resource, sampler)
+        return _new_installation("none", resource, sampler, defaults)
     current = trace.get_tracer_provider()
     if mode == "attach":
         return _attach(current)
@@ -245,9 +245,9 @@ def _install(mode: Literal["set", "attach", "none"], resource: Resource, sampler
         # It may have been made private, or by hand, and become the global one since.
         found = installations.find(current) or Installation("set", current, current.processors)
         found.mode = "set"
-        current.reconfigure(resource=resource, sampler=sampler)
+        current.reconfigure(resource=resource, sampler=sampler, defaults=defaults)
         return found
-    installation = _new_installation("set", resource, sampler)
+    installation = _new_installation("set", resource, sampler, defaults)
     if isinstance(current, trace.ProxyTracerProvider):
         trace.set_tracer_provider(installation.provider)
     if trace.get_tracer_provider() is not installation.provider:
@@ -259,9 +259,10 @@ def _install(mode: Literal["set", "attach", "none"], resource: Resource, sampler
     return installation
 
 
-def _new_installation(mode: Literal["set", "attach", "none"], resource: Resource, sampler: Sampler) -> Installation:
-    provider = ScouterTracerProvider(resource=resource, sampler=sampler)
-    renew_in_child(provider)
+def _new_installation(mode: Literal["set", "attach", "none"], resource: Resource, sampler: Sampler, defaults: Defaults) -> Installation:
+    # The end of the process is arranged for all providers together.
+    provider = ScouterTracerProvider(resource=resource, sampler=sampler, shutdown_on_exit=False)
+    provider.reconfigure(resource=resource, sampler=sampler, defaults=defaults)
     return Installation(mode, provider, provider.processors)
 
 
