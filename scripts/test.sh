@@ -6,7 +6,7 @@ set -euo pipefail
 step_number=0
 step_name=""
 step_start=0
-total_steps=10
+total_steps=11
 
 step() {
   step_end
@@ -73,6 +73,13 @@ python_package
 
 step "Python tests (pytest)"
 (cd python-bindings && "$PYTHON" -m pytest)
+
+step "other people's tests on our Python tracer"
+(
+  python_environment conformance python-bindings/conformance/requirements.txt
+  "$PYTHON" -m pip install --quiet --force-reinstall --no-deps "$CARGO_TARGET_DIR"/python/wheels/*.whl
+  "$PYTHON" python-bindings/conformance/run.py --work "$CARGO_TARGET_DIR/python/conformance"
+)
 
 step "the demo"
 bash scripts/demo.sh
