@@ -12,6 +12,7 @@ use crate::error::Faults;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum TransportType {
     Grpc,
+    Http,
 }
 
 /// Where Scouter's gRPC server is and who calls it.

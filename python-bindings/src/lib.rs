@@ -13,6 +13,7 @@ mod report;
 mod scratch;
 mod span;
 mod tracer;
+mod transport;
 mod value;
 mod wait;
 

@@ -12,7 +12,7 @@ use std::{
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 use scouter_exporter::{Pipeline, QueueConfig, encode::EncodedEnvelope};
 
-use crate::{config::GrpcConfig, envelope::Envelopes, error::Faults, log, report, scratch::Scratch, span::SpanView, wait};
+use crate::{envelope::Envelopes, error::Faults, log, report, scratch::Scratch, span::SpanView, transport, wait};
 
 /// A span waits this long for others, unless the environment or the caller says otherwise.
 const DEFAULT_SCHEDULE_DELAY: Duration = Duration::from_millis(500);
@@ -89,14 +89,13 @@ impl SpanProcessor {
         default_entity_key=None
     ))]
     fn new(
-        transport_config: Option<PyRef<'_, GrpcConfig>>,
+        transport_config: Option<&Bound<'_, PyAny>>,
         max_queue_size: Option<usize>,
         scheduled_delay_ms: Option<u64>,
         max_export_batch_size: Option<usize>,
         max_queue_bytes: Option<usize>,
         default_entity_key: Option<String>,
     ) -> PyResult<Self> {
-        let config = GrpcConfig::or_from_env(transport_config)?;
         let mut faults = Faults::default();
         let mut queue = QueueConfig::from_env().unwrap_or_else(|error| {
             faults.extend(error.faults);
@@ -114,11 +113,7 @@ impl SpanProcessor {
             faults.extend(error.faults);
         }
         faults.check("BatchConfig")?;
-        let pipeline = Pipeline::new(config, queue).or_else(|error| {
-            let mut faults = Faults::default();
-            faults.extend(error.faults);
-            faults.check("GrpcConfig").and(Err(PyRuntimeError::new_err("a configuration error without a fault")))
-        })?;
+        let pipeline = transport::pipeline(transport_config, queue)?;
         Ok(Self {
             pipeline,
             envelopes: Envelopes::default(),

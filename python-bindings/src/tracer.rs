@@ -64,12 +64,12 @@ impl TracerCore {
 
     /// Starts a span, which is not made the current one.
     #[pyo3(signature = (
-        name, context=None, kind=None, attributes=None, links=None, start_time=None, record_exception=true, set_status_on_exception=true
+        name, context=None, kind=None, attributes=None, links=None, start_time=None, record_exception=true, set_status_on_exception=true,
+        **scouter
     ))]
     #[expect(clippy::too_many_arguments, reason = "OpenTelemetry's arguments")]
     fn start_span<'py>(
-        &self,
-        py: Python<'py>,
+        slf: &Bound<'py, Self>,
         name: &Bound<'py, PyAny>,
         context: Option<&Bound<'py, PyAny>>,
         kind: Option<&Bound<'py, PyAny>>,
@@ -78,9 +78,15 @@ impl TracerCore {
         start_time: Option<&Bound<'py, PyAny>>,
         record_exception: bool,
         set_status_on_exception: bool,
+        scouter: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if let Some(scouter) = scouter {
+            let arguments = (slf, name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception);
+            return arguments_of_scouter(py)?.getattr("start_span")?.call(arguments, Some(scouter));
+        }
         let request = Request { name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception };
-        let started = self.setup(py).and_then(|setup| start::start(&setup, &request, None));
+        let started = slf.get().setup(py).and_then(|setup| start::start(&setup, &request, None));
         started.or_else(|error| {
             log::warn(py, "a span could not be started", Some(&error));
             Ok(Api::get(py)?.invalid_span(py).clone())
@@ -90,11 +96,11 @@ impl TracerCore {
     /// Gives a context manager and decorator that starts a span and makes it the current one.
     #[pyo3(signature = (
         name, context=None, kind=None, attributes=None, links=None, start_time=None, record_exception=true, set_status_on_exception=true,
-        end_on_exit=true
+        end_on_exit=true, **scouter
     ))]
     #[expect(clippy::too_many_arguments, reason = "OpenTelemetry's arguments")]
-    fn start_as_current_span(
-        slf: &Bound<'_, Self>,
+    fn start_as_current_span<'py>(
+        slf: &Bound<'py, Self>,
         name: Py<PyAny>,
         context: Option<Py<PyAny>>,
         kind: Option<Py<PyAny>>,
@@ -104,8 +110,15 @@ impl TracerCore {
         record_exception: bool,
         set_status_on_exception: bool,
         end_on_exit: bool,
-    ) -> CurrentSpan {
-        CurrentSpan {
+        scouter: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if let Some(scouter) = scouter {
+            let arguments =
+                (slf, name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception, end_on_exit);
+            return arguments_of_scouter(py)?.getattr("start_as_current_span")?.call(arguments, Some(scouter));
+        }
+        let manager = CurrentSpan {
             tracer: slf.clone().unbind(),
             name,
             context,
@@ -117,7 +130,8 @@ impl TracerCore {
             set_status_on_exception,
             end_on_exit,
             entered: Mutex::new(None),
-        }
+        };
+        Ok(Bound::new(py, manager)?.into_any())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -132,4 +146,9 @@ impl TracerCore {
         let former = self.setup.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(former);
     }
+}
+
+/// What understands the arguments that Scouter's tracer takes beyond OpenTelemetry's: baggage, tags, headers and the like.
+fn arguments_of_scouter(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import("scouter.tracing._arguments")
 }

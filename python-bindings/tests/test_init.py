@@ -54,7 +54,7 @@ def init(unreachable: GrpcConfig, recorder: Recorder) -> Callable[..., trace.Tra
     ("settings", "error", "words"),
     [
         ({"exporter": object()}, TypeError, "SpanExporter"),
-        ({"scouter_queue": object()}, TypeError, "scouter_queue"),
+        ({"scouter_queue": object()}, TypeError, "ScouterQueue"),
         ({"transport_config": {"server_uri": "x"}}, TypeError, "GrpcConfig"),
         ({"batch_config": 5}, TypeError, "BatchConfig"),
         ({"sample_ratio": 1.5}, ConfigError, "sample_ratio"),
@@ -179,7 +179,7 @@ def test_the_default_entity_gives_way(init: Callable[..., trace.Tracer], recorde
     tracer.start_span("named", attributes={"scouter.entity.other": "other"}).end()
     tracer.start_span("by baggage", context=baggage.set_baggage("scouter.active.entity_uid", "other")).end()
     entities = [dict(span.attributes or {}) for span in recorder.exporter.get_finished_spans()]
-    assert entities == [{"scouter.entity.abc": "abc"}, {"scouter.entity.other": "other"}, {}]
+    assert entities == [{"scouter.entity.abc": "abc"}, {"scouter.entity.other": "other"}, {"scouter.entity.other": "other"}]
 
 
 def test_a_second_exporter_gets_the_spans_too(unreachable: GrpcConfig) -> None:
@@ -296,6 +296,9 @@ def test_the_sdk_can_be_disabled(run_python: RunPython) -> None:
 import scouter.tracing as tracing
 tracer = tracing.init_tracer()
 assert not tracer.start_span("x").is_recording()
+assert tracer.span()(lambda n: n + 1)(1) == 2
+with tracer.start_as_current_span("x", baggage=[{"a": "b"}]) as span:
+    assert not span.is_recording()
 """,
         env={"OTEL_SDK_DISABLED": "true"},
     )

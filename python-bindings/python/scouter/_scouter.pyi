@@ -17,6 +17,8 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AnyValue, Attributes
 from typing_extensions import Self, disjoint_base
 
+from scouter.transport._http import HttpConfig
+
 __all__ = [
     "CurrentSpan",
     "GrpcConfig",
@@ -45,6 +47,7 @@ class TransportType:
     """The kinds of transport a configuration can stand for."""
 
     Grpc: ClassVar[TransportType]
+    Http: ClassVar[TransportType]
     def __eq__(self, value: object, /) -> bool: ...
     def __ge__(self, value: object, /) -> bool: ...
     def __gt__(self, value: object, /) -> bool: ...
@@ -140,7 +143,7 @@ class SpanProcessor:
 
     def __new__(
         cls,
-        transport_config: GrpcConfig | None = None,
+        transport_config: GrpcConfig | HttpConfig | None = None,
         *,
         max_queue_size: int | None = None,
         scheduled_delay_ms: int | None = None,
@@ -217,6 +220,7 @@ class TracerCore:
         start_time: int | None = None,
         record_exception: bool = True,
         set_status_on_exception: bool = True,
+        **scouter: Any,
     ) -> trace.Span:
         """Starts a span, which is not made the current one."""
     def start_as_current_span(
@@ -230,6 +234,7 @@ class TracerCore:
         record_exception: bool = True,
         set_status_on_exception: bool = True,
         end_on_exit: bool = True,
+        **scouter: Any,
     ) -> CurrentSpan:
         """Gives a context manager and decorator that starts a span and makes it the current one."""
 

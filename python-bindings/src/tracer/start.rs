@@ -68,7 +68,7 @@ pub(super) fn start<'py>(
     };
     let this = setup.get();
     let sinks = this.sinks.get().current();
-    let (parent, is_suppressed) = parent_of(api, context, !sinks.others.is_empty())?;
+    let Surroundings { parent, is_suppressed, has_baggage } = surroundings(api, context, !sinks.others.is_empty())?;
     if is_suppressed || !this.is_enabled {
         return match &parent {
             Some(parent) => api.non_recording(&parent_context(api, py, parent)?),
@@ -107,7 +107,7 @@ pub(super) fn start<'py>(
     }
     let given = sampled.attributes.as_ref().or(request.attributes);
     let mut attributes = attributes::copied(given, this.span_attributes).or_else(|error| no_attributes(py, &error))?;
-    if this.default_attributes.is_some() || this.default_entity.is_some() {
+    if this.default_attributes.is_some() || this.default_entity.is_some() || has_baggage {
         fill_in_defaults(this, api, context, &mut attributes).or_else(|error| no_attributes(py, &error).map(drop))?;
     }
     let mut body = Body::named(request.name.clone().unbind(), attributes);
@@ -147,23 +147,32 @@ pub(super) fn now() -> u64 {
     scouter_exporter::encode::unix_nano(SystemTime::now())
 }
 
-/// The span in a context, as a parent, and whether the context asks for no telemetry. `is_seen`: the parent's context will be looked at.
+/// What a context says to a span that starts in it.
+struct Surroundings {
+    parent: Option<Parent>,
+    /// The context asks for no telemetry.
+    is_suppressed: bool,
+    has_baggage: bool,
+}
+
+/// Reads a context. `is_seen`: the parent's context will be looked at.
 #[inline]
-fn parent_of(api: &Api, context: &Bound<'_, PyAny>, is_seen: bool) -> PyResult<(Option<Parent>, bool)> {
+fn surroundings(api: &Api, context: &Bound<'_, PyAny>, is_seen: bool) -> PyResult<Surroundings> {
     let py = context.py();
     let entries = context.cast::<PyDict>().map_or(2, |entries| entries.len());
     if entries == 0 {
-        return Ok((None, false));
+        return Ok(Surroundings { parent: None, is_suppressed: false, has_baggage: false });
     }
     let span = Api::entry(context, api.span_key.bind(py).as_any())?;
     let has_more = entries > usize::from(span.is_some());
     let is_suppressed =
         has_more && Api::entry(context, api.suppress_key.bind(py).as_any())?.is_some_and(|value| value.is_truthy().unwrap_or(false));
+    let has_baggage = has_more && Api::entry(context, api.baggage_key.bind(py))?.is_some();
     let parent = match span {
         Some(span) => as_parent(api, &span, is_seen)?,
         None => None,
     };
-    Ok((parent, is_suppressed))
+    Ok(Surroundings { parent, is_suppressed, has_baggage })
 }
 
 #[inline]
@@ -229,15 +238,21 @@ fn no_attributes(py: Python<'_>, error: &PyErr) -> PyResult<Attributes> {
     Ok(Attributes::default())
 }
 
-/// Sets what the span does not have itself.
+/// Sets what the span does not have itself. An entity that baggage names goes before the default one.
 fn fill_in_defaults(setup: &TracerSetup, api: &Api, context: &Bound<'_, PyAny>, attributes: &mut Attributes) -> PyResult<()> {
     let py = context.py();
+    let active = match Api::entry(context, api.baggage_key.bind(py))? {
+        Some(baggage) => baggage.call_method1(intern!(py, "get"), (intern!(py, ACTIVE_ENTITY_BAGGAGE),))?,
+        None => py.None().into_bound(py),
+    };
+    let active = active.cast::<PyString>().ok();
+    if active.is_none() && setup.default_attributes.is_none() && setup.default_entity.is_none() {
+        return Ok(());
+    }
     let entries = attributes.entries.get_or_insert_with(|| PyDict::new(py).unbind()).bind(py).clone();
     let mut names_entity = false;
-    if setup.default_entity.is_some() {
-        for key in entries.keys() {
-            names_entity |= key.cast::<PyString>().is_ok_and(|key| text(key).starts_with(crate::span::ENTITY_PREFIX));
-        }
+    for key in entries.keys() {
+        names_entity |= key.cast::<PyString>().is_ok_and(|key| text(key).starts_with(crate::span::ENTITY_PREFIX));
     }
     if let Some(defaults) = &setup.default_attributes {
         for (key, value) in defaults.bind(py).iter() {
@@ -246,15 +261,14 @@ fn fill_in_defaults(setup: &TracerSetup, api: &Api, context: &Bound<'_, PyAny>, 
             }
         }
     }
-    if let Some(entity) = setup.default_entity.as_ref().filter(|_| !names_entity) {
-        let baggage = Api::entry(context, api.baggage_key.bind(py))?;
-        let is_in_baggage = match baggage {
-            Some(baggage) => baggage.contains(ACTIVE_ENTITY_BAGGAGE)?,
-            None => false,
-        };
-        if !is_in_baggage {
-            attributes.dropped += attributes::insert(&entries, entity.key.bind(py), entity.uid.bind(py), setup.span_attributes)?;
-        }
+    if names_entity {
+        return Ok(());
+    }
+    if let Some(uid) = active {
+        let key = PyString::new(py, &format!("{}.{}", crate::span::ENTITY_PREFIX, text(uid)));
+        attributes.dropped += attributes::insert(&entries, key.as_any(), uid.as_any(), setup.span_attributes)?;
+    } else if let Some(entity) = &setup.default_entity {
+        attributes.dropped += attributes::insert(&entries, entity.key.bind(py), entity.uid.bind(py), setup.span_attributes)?;
     }
     Ok(())
 }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from opentelemetry import trace
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.environment_variables import OTEL_SERVICE_NAME
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_ON,
     ParentBased,
@@ -28,7 +28,9 @@ from scouter.tracing._batch import BatchConfig, warn_of_unreadable_variables
 from scouter.tracing._lifecycle import EXIT_TIMEOUT_SECS, Installation, installations, prepare_exit, shut_down_processors
 from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanProcessor
 from scouter.tracing._provider import ProcessorSlot, ScouterTracerProvider
+from scouter.tracing._spans import set_scouter_queue
 from scouter.tracing._tracer import Defaults
+from scouter.transport import HttpConfig
 
 __all__ = ["get_tracer", "init_tracer"]
 
@@ -39,11 +41,11 @@ DEFAULT_SCOPE = f"scouter.tracer.{__version__}"
 def init_tracer(
     service_name: str | None = None,
     scope: str = DEFAULT_SCOPE,
-    transport_config: GrpcConfig | None = None,
+    transport_config: GrpcConfig | HttpConfig | None = None,
     exporter: SpanExporter | None = None,
     batch_config: BatchConfig | None = None,
     sample_ratio: float | None = None,
-    scouter_queue: None = None,
+    scouter_queue: Any = None,
     schema_url: str | None = None,
     scope_attributes: Attributes = None,
     default_attributes: object = None,
@@ -72,7 +74,7 @@ def init_tracer(
         batch_config: Size and pace of the queue.
         sample_ratio: Share of root spans to record, 0 to 1; children follow their parents. If omitted,
             ``OTEL_TRACES_SAMPLER`` decides, then every trace is recorded.
-        scouter_queue: Reserved for the queue of monitoring records. Must be None.
+        scouter_queue: Where `ScouterSpan.add_queue_item` puts monitoring records, a `scouter.queue.ScouterQueue`.
         schema_url: Schema of the returned tracer's scope.
         scope_attributes: Attributes of the returned tracer's scope.
         default_attributes: Set on every span that does not have them. A mapping, a pydantic model, or a list of
@@ -88,7 +90,7 @@ def init_tracer(
             each time, which only the returned tracer uses.
 
     Returns:
-        A tracer of the provider.
+        A tracer of the provider: a `ScouterTracer`, unless ``global_provider="attach"`` says that the provider is another's.
 
     Raises:
         ConfigError: If a setting is wrong.
@@ -142,9 +144,11 @@ def init_tracer(
         shut_down_processors(former, EXIT_TIMEOUT_SECS)
         installations.retired()
     prepare_exit(processors)
+    if scouter_queue is not None:
+        set_scouter_queue(scouter_queue)
 
     name = str(installation.provider.resource.attributes.get(SERVICE_NAME) or DEFAULT_SERVICE_NAME)
-    return installation.provider.get_tracer(name, DEFAULT_SCOPE, schema_url, scope_attributes)
+    return _tracer_of(installation.provider, name, DEFAULT_SCOPE, schema_url, scope_attributes)
 
 
 def get_tracer(name: str, version: str | None = None, schema_url: str | None = None, attributes: Attributes = None) -> trace.Tracer:
@@ -162,7 +166,16 @@ def get_tracer(name: str, version: str | None = None, schema_url: str | None = N
     """
     current = installations.current()
     provider = trace.get_tracer_provider() if current is None else current.provider
-    return provider.get_tracer(name, version, schema_url, attributes)
+    return _tracer_of(provider, name, version, schema_url, attributes)
+
+
+def _tracer_of(
+    provider: trace.TracerProvider, name: str, version: str | None, schema_url: str | None, attributes: Attributes
+) -> trace.Tracer:
+    tracer = provider.get_tracer(name, version, schema_url, attributes)
+    if isinstance(tracer, trace.NoOpTracer) and isinstance(provider, ScouterTracerProvider):
+        return provider.disabled_tracer(name)
+    return tracer
 
 
 def _check_kinds(
@@ -173,14 +186,17 @@ def _check_kinds(
     sampler: object,
     span_processors: Sequence[object],
 ) -> None:
-    if transport_config is not None and not isinstance(transport_config, GrpcConfig):
-        raise TypeError(f"transport_config must be a scouter.transport.GrpcConfig, not {_kind(transport_config)}")
+    if transport_config is not None and not isinstance(transport_config, (GrpcConfig, HttpConfig)):
+        raise TypeError(
+            f"transport_config must be a scouter.transport.GrpcConfig or HttpConfig, not {_kind(transport_config)}: "
+            "spans do not travel by Kafka, RabbitMQ or Redis"
+        )
     if exporter is not None and not isinstance(exporter, SpanExporter):
         raise TypeError(f"exporter must be an opentelemetry.sdk.trace.export.SpanExporter, not {_kind(exporter)}")
     if batch_config is not None and not isinstance(batch_config, BatchConfig):
         raise TypeError(f"batch_config must be a scouter.tracing.BatchConfig, not {_kind(batch_config)}")
-    if scouter_queue is not None:
-        raise TypeError(f"scouter_queue must be None: there is no queue of monitoring records yet, not {_kind(scouter_queue)}")
+    if scouter_queue is not None and not hasattr(scouter_queue, "__getitem__"):
+        raise TypeError(f"scouter_queue must be a scouter.queue.ScouterQueue, not {_kind(scouter_queue)}")
     if sampler is not None and not isinstance(sampler, Sampler):
         raise TypeError(f"sampler must be an opentelemetry.sdk.trace.sampling.Sampler, not {_kind(sampler)}")
     for processor in span_processors:
@@ -227,6 +243,8 @@ def _resource(service_name: str | None, scope: str, resource: Resource | Mapping
 
 
 def _second_destination(exporter: SpanExporter, batch: BatchConfig) -> sdk.SpanProcessor:
+    if getattr(exporter, "exports_at_once", False):
+        return SimpleSpanProcessor(exporter)
     # What is None here is the SDK's business: the same variables, its own defaults.
     size, delay, count = batch.max_queue_size, batch.scheduled_delay_ms, batch.max_export_batch_size
     if size is not None and count is None:

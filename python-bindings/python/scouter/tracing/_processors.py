@@ -12,7 +12,7 @@ from opentelemetry.util.types import AnyValue
 
 from scouter import _scouter
 from scouter.tracing._fork import renew_in_child
-from scouter.transport import GrpcConfig
+from scouter.transport import GrpcConfig, HttpConfig
 
 __all__ = ["DefaultsProcessor", "GrpcSpanProcessor"]
 
@@ -46,7 +46,7 @@ class GrpcSpanProcessor(_scouter.SpanProcessor, sdk.SpanProcessor):
 
     def __init__(
         self,
-        transport_config: GrpcConfig | None = None,
+        transport_config: GrpcConfig | HttpConfig | None = None,
         *,
         max_queue_size: int | None = None,
         scheduled_delay_ms: int | None = None,

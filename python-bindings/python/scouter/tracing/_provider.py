@@ -24,8 +24,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import Attributes
 
+from scouter import _scouter
 from scouter._scouter import SpanSinks
 from scouter.tracing._fork import renew_in_child
+from scouter.tracing._local import capture
 from scouter.tracing._tracer import Defaults, ScouterTracer, metrics_of
 
 __all__ = ["ProcessorSlot", "ScouterTracerProvider"]
@@ -33,6 +35,13 @@ __all__ = ["ProcessorSlot", "ScouterTracerProvider"]
 _logger = logging.getLogger("scouter")
 
 _INTERNAL_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+
+class _Disabled:
+    is_enabled = False
+
+
+_DISABLED = _Disabled()
 
 
 class ProcessorSlot(sdk.SynchronousMultiSpanProcessor):
@@ -116,6 +125,7 @@ class ScouterTracerProvider(sdk.TracerProvider):
         self._slot = ProcessorSlot()
         self._sinks = SpanSinks()
         self._defaults = Defaults()
+        self._captures = False
         super().__init__(
             sampler=sampler,
             resource=resource,
@@ -188,6 +198,17 @@ class ScouterTracerProvider(sdk.TracerProvider):
                 self._by_name[name, version, schema_url] = tracer
         return tracer
 
+    def disabled_tracer(self, name: str) -> ScouterTracer:
+        """A tracer of ours for ``OTEL_SDK_DISABLED``: all of Scouter's methods are there, and none of its spans records.
+
+        Args:
+            name: Name of the instrumentation scope.
+
+        Returns:
+            The tracer.
+        """
+        return ScouterTracer(self, InstrumentationScope(name), _DISABLED)
+
     def reconfigure(self, *, resource: Resource, sampler: Sampler, defaults: Defaults | None = None) -> None:
         """Gives this provider and all its tracers another resource, another sampler and other defaults.
 
@@ -201,8 +222,20 @@ class ScouterTracerProvider(sdk.TracerProvider):
         self._defaults = defaults or Defaults()
         self._set_up_tracers()
 
+    def capture_locally(self, on: bool) -> None:
+        """Whether the spans stay in this process, in `scouter.tracing._local.capture`, instead of being sent to Scouter.
+
+        Args:
+            on: True: they stay, and processors that others added see them as before.
+        """
+        self._captures = on
+        capture.is_on = on
+        self._exchange_sinks()
+
     def _exchange_sinks(self) -> None:
-        processors = self._slot.all
+        processors: tuple[sdk.SpanProcessor, ...] = self._slot.all
+        if self._captures:
+            processors = (capture, *(p for p in processors if not isinstance(p, _scouter.SpanProcessor)))
         # Who brought a collection of his own adds to it himself.
         self._sinks.exchange(processors if self._active_span_processor is self._slot else (*processors, self._active_span_processor))
 

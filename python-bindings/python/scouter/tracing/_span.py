@@ -14,6 +14,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status
 from opentelemetry.util.types import AnyValue, Attributes
 
 from scouter import _scouter
+from scouter.tracing._spans import SpanHelpers
 
 __all__ = ["ScouterSpan"]
 
@@ -26,7 +27,7 @@ def _bounded(attributes: Mapping[str, AnyValue], dropped: int) -> BoundedAttribu
     return bounded
 
 
-class ScouterSpan(_scouter.SpanCore, sdk.Span):
+class ScouterSpan(_scouter.SpanCore, SpanHelpers, sdk.Span):
     """A span of OpenTelemetry's.
 
     A tracer makes it; see `opentelemetry.trace.Span` for what it does. When it ends it is encoded once, and can be read for as long as

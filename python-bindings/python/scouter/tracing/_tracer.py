@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import Span, SpanContext, SpanKind, get_current_span
 from opentelemetry.util.types import AnyValue
 
 from scouter import _scouter
+from scouter.tracing._local import TraceSpanRecord, capture
 from scouter.tracing._span import ScouterSpan, _instrumentation_info
+from scouter.tracing._spans import function_span, set_scouter_queue
 
 if TYPE_CHECKING:
     from scouter.tracing._provider import ScouterTracerProvider
 
 __all__ = ["ScouterTracer"]
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
 
 # What `start_as_current_span` gives is no subclass of the API's generator-based manager; it does all that one does, and more.
 class ScouterTracer(_scouter.TracerCore, sdk.Tracer):  # type: ignore[misc]
-    """A tracer of OpenTelemetry's; a provider makes it, and exchanges what it is made of when it is configured again."""
+    """A tracer of OpenTelemetry's; a provider makes it, and exchanges what it is made of when it is configured again.
+
+    `start_span` and `start_as_current_span` take OpenTelemetry's arguments, and by name Scouter's: ``baggage`` (travels to all
+    that is called inside), ``tags``, ``label``, ``headers`` (of a caller, whose span becomes the parent unless one is current),
+    ``trace_id``, ``span_id``, ``remote_sampled`` and ``parent_context_id``.
+    """
+
+    scouter_queue: Any = None
 
     def __init__(self, provider: ScouterTracerProvider, scope: InstrumentationScope, tracer_config: Any = None) -> None:
         # As in the SDK, for those who look.
@@ -57,6 +68,105 @@ class ScouterTracer(_scouter.TracerCore, sdk.Tracer):  # type: ignore[misc]
                 metrics=provider.metrics,
             )
         )
+
+    def span(
+        self,
+        name: str | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: object = None,
+        baggage: Sequence[Mapping[str, str]] | Mapping[str, str] | None = None,
+        tags: Sequence[Mapping[str, str]] | Mapping[str, str] | None = None,
+        label: str | None = None,
+        max_length: int = 1000,
+        capture_last_stream_item: bool = False,
+        join_stream_items: bool = False,
+        *,
+        capture_input: bool = True,
+        capture_output: bool = True,
+        redact: Callable[[str], bool] | None = None,
+    ) -> Callable[[_F], _F]:
+        """Decorates a function: each call has a span, with its arguments and its result as JSON.
+
+        It takes functions, coroutine functions, generator functions and asynchronous ones. A generator's span lasts until it is done, and
+        is current while it runs, not between its steps.
+
+        Args:
+            name: Name of the spans; ``module.qualified_name`` of the function if omitted.
+            kind: Their kind.
+            attributes: Set on each span: a mapping, a pydantic model, or a list of them.
+            baggage: Travels to all that the function calls.
+            tags: Tags of the trace.
+            label: Kept as ``scouter.tracing.label``.
+            max_length: Characters kept of the arguments, and of the result.
+            capture_last_stream_item: Of a generator, keep the last item only.
+            join_stream_items: Of a generator, keep its items joined to one text.
+            capture_input: Whether to keep the arguments.
+            capture_output: Whether to keep the result.
+            redact: Tells by its name whether an argument or a field is left out; passwords and tokens if omitted.
+
+        Returns:
+            The decorator.
+        """
+        return lambda function: function_span(
+            self,
+            function,
+            name=name,
+            kind=kind,
+            attributes=attributes,
+            baggage=baggage,
+            tags=tags,
+            label=label,
+            max_length=max_length,
+            capture_input=capture_input,
+            capture_output=capture_output,
+            capture_last_stream_item=capture_last_stream_item,
+            join_stream_items=join_stream_items,
+            redact=redact,
+        )
+
+    @property
+    def current_span(self) -> Span:
+        """The span that is current."""
+        return get_current_span()
+
+    def set_scouter_queue(self, queue: Any) -> None:
+        """Makes `queue` the one that spans put monitoring records into.
+
+        Args:
+            queue: A `scouter.queue.ScouterQueue`.
+        """
+        set_scouter_queue(queue)
+
+    def shutdown(self) -> None:
+        """Delivers what is queued and stops, for all tracers of the provider."""
+        self._provider.shutdown()
+
+    def enable_local_capture(self) -> None:
+        """From now on the spans of the provider stay in this process, where `drain_local_spans` gives them."""
+        self._provider.capture_locally(True)
+
+    def disable_local_capture(self) -> None:
+        """From now on spans are sent again."""
+        self._provider.capture_locally(False)
+
+    def drain_local_spans(self) -> list[TraceSpanRecord]:
+        """Gives the spans that local capture kept, and forgets them.
+
+        Returns:
+            The spans, oldest first.
+        """
+        return capture.drain()
+
+    def get_local_spans_by_trace_ids(self, trace_ids: Sequence[str]) -> list[TraceSpanRecord]:
+        """Gives the spans that local capture keeps of some traces.
+
+        Args:
+            trace_ids: Hexadecimal.
+
+        Returns:
+            The spans, oldest first.
+        """
+        return capture.of_traces(trace_ids)
 
     def _set_tracer_config(self, tracer_config: Any) -> None:
         self._tracer_config = tracer_config

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from scouter._scouter import GrpcConfig, TransportType
+from scouter.transport._http import HttpConfig
 
-__all__ = ["GrpcConfig", "TransportType"]
+__all__ = ["GrpcConfig", "HttpConfig", "TransportType"]
