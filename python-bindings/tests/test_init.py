@@ -345,3 +345,20 @@ tracing.shutdown_tracer(0)
 def test_opentelemetry_instrument_finds_the_exporter() -> None:
     (entry,) = entry_points(group="opentelemetry_traces_exporter", name="scouter")
     assert entry.load() is GrpcSpanExporter
+
+
+def test_opentelemetry_instrument_takes_our_provider(run_python: RunPython) -> None:
+    (entry,) = entry_points(group="opentelemetry_configurator", name="scouter")
+    assert entry.value == "scouter.tracing._instrumentor:ScouterConfigurator"
+    done = run_python(
+        """
+from opentelemetry.instrumentation.auto_instrumentation import initialize
+initialize()
+from opentelemetry import trace
+from scouter.tracing import ScouterSpan, shutdown_tracer
+assert isinstance(trace.get_tracer("library").start_span("x"), ScouterSpan)
+shutdown_tracer(0)
+""",
+        env={"OTEL_PYTHON_CONFIGURATOR": "scouter", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "fastapi,httpx,asgi"},
+    )
+    assert done.returncode == 0, done.stderr

@@ -50,6 +50,42 @@ def test_fastapi_and_httpx_make_one_trace(server: Server) -> None:
     assert path == ["GET /answer/{number}", "GET", "ask"]
 
 
+def test_under_load_every_request_has_its_whole_trace(server: Server) -> None:
+    service, requests = f"load-{uuid.uuid4()}", 2000
+    tracer = init_tracer(service, transport_config=server.config())
+    app = FastAPI()
+
+    @app.get("/answer/{number}")
+    async def answer(number: int) -> dict[str, int]:
+        with tracer.start_as_current_span("think", attributes={"number": number}):
+            await asyncio.sleep(0)
+            with tracer.start_as_current_span("look up"):
+                return {"answer": number}
+
+    FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
+
+    async def load() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
+            HTTPXClientInstrumentor.instrument_client(client)
+            gate = asyncio.Semaphore(50)
+
+            async def ask(number: int) -> None:
+                async with gate:
+                    assert (await client.get(f"/answer/{number}")).json() == {"answer": number}
+
+            await asyncio.gather(*(ask(number) for number in range(requests)))
+
+    asyncio.run(load())
+    assert flush_tracer(timeout=30)
+    (row,) = server.sql(
+        f"""SELECT count(*) AS traces, min(n) AS fewest, max(n) AS most, sum(roots) AS roots, sum(linked) AS linked FROM (
+              SELECT s.trace_id, count(*) AS n, count(*) FILTER (WHERE s.parent_span_id IS NULL) AS roots, count(p.span_id) AS linked
+              FROM spans s LEFT JOIN spans p ON s.trace_id = p.trace_id AND s.parent_span_id = p.span_id
+              WHERE s.service_name = '{service}' GROUP BY s.trace_id)"""
+    )
+    assert row == {"traces": requests, "fewest": 4, "most": 4, "roots": requests, "linked": 3 * requests}
+
+
 @pytest.mark.parametrize("header", ["traceparent", "baggage"])
 def test_w3c_headers_are_injected(header: str, server: Server) -> None:
     from opentelemetry import baggage, context
