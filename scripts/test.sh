@@ -67,12 +67,17 @@ python_package
   "$PYTHON" -m mypy
   "$PYTHON" -m mypy.stubtest scouter --mypy-config-file pyproject.toml
 )
-"$PYTHON" -m ruff check --config examples/python/ruff.toml examples/python
-"$PYTHON" -m ruff format --check --config examples/python/ruff.toml examples/python
+"$PYTHON" -m ruff check --config examples/python/ruff.toml examples/python examples/interop/python
+"$PYTHON" -m ruff format --check --config examples/python/ruff.toml examples/python examples/interop/python
 "$PYTHON" -m mypy --strict examples/python
+"$PYTHON" -m mypy --strict examples/interop/python
 
 step "Python tests (pytest)"
 (cd python-bindings && "$PYTHON" -m pytest)
+"$(dirname "$PYTHON")/kubernetes-validate" --strict server-ingest/deploy/kubernetes.yaml
+
+step "OpenTelemetry's SDKs for Python, JavaScript, Go and Java, and its Collector, as clients"
+bash scripts/interop.sh
 
 step "other people's tests on our Python tracer"
 (

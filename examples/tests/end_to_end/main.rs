@@ -4,6 +4,7 @@
 //! What it does not prove: single rules of validation, the log's recovery at each byte (unit tests of `scouter-storage` do).
 
 mod faults;
+mod interop;
 mod kill9;
 mod loadgen;
 mod server;

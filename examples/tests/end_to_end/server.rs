@@ -158,6 +158,23 @@ pub(crate) async fn sql_on_folder(storage: &Path, query: &str) -> Output {
     Command::new(program()).arg("sql").arg("--storage").arg(storage).arg(query).output().await.expect("the server's program starts")
 }
 
+/// An ingest key, by `scouter-server key create`; the server is known to take it when this answers.
+pub(crate) async fn create_key(server: &Server, name: &str) -> String {
+    let output = Command::new(program()).args(["key", "create", name, "--storage"]).arg(server.storage()).output().await;
+    let output = output.expect("the server's program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let key = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let url = format!("http://{}/v1/traces", server.addresses.otlp_http);
+    let known = async {
+        let empty = || reqwest::Client::new().post(&url).bearer_auth(&key).header("content-type", "application/x-protobuf").send();
+        while !empty().await.is_ok_and(|answer| answer.status().is_success()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(START_TIMEOUT, known).await.expect("a running server learns of a new key");
+    key
+}
+
 fn command(storage: &Path, addresses: &Addresses) -> Command {
     let mut command = Command::new(program());
     command.arg("serve").arg("--storage").arg(storage);
