@@ -6,6 +6,8 @@ mod grpc;
 mod http;
 mod login;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use clap::ValueEnum;
 
@@ -78,8 +80,8 @@ impl Compression {
 /// Why a request was not acknowledged, by what to do next.
 #[derive(Debug)]
 pub enum SendError {
-    /// Send the same bytes again, later.
-    Retry(String),
+    /// Send the same bytes again, later; not before this time if the server named one.
+    Retry(String, Option<Duration>),
     /// Log in again, then send the same bytes.
     Unauthenticated(String),
     /// Never send these bytes again.

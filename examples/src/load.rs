@@ -178,7 +178,7 @@ async fn first_token(config: &LoadConfig, progress: &(impl Fn(String) + Send)) -
     loop {
         match config.login.token(&config.username, &config.password).await {
             Ok(token) => return Ok(token),
-            Err(SendError::Retry(text)) => match backoff.next() {
+            Err(SendError::Retry(text, _)) => match backoff.next() {
                 Some(pause) => {
                     progress(format!("no login yet, trying again: {text}"));
                     tokio::time::sleep(pause).await;
@@ -239,10 +239,10 @@ impl Run {
                         logged_in = true;
                         text
                     }
-                    Err(SendError::Retry(text)) => text,
+                    Err(SendError::Retry(text, _)) => text,
                     Err(SendError::Unauthenticated(text) | SendError::Refused(text)) => return Err(text),
                 },
-                Err(SendError::Retry(text)) => text,
+                Err(SendError::Retry(text, _)) => text,
             };
             if self.stop.load(Ordering::Relaxed) {
                 return Err(text);

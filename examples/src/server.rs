@@ -7,13 +7,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use scouter_examples::door::Login;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
     time::timeout,
 };
+
+use crate::door::Login;
 
 const START: Duration = Duration::from_secs(30);
 const COMMIT: Duration = Duration::from_secs(60);
@@ -23,31 +24,40 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Memory of the server, in MiB.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
-    pub(crate) resident_mib: f64,
-    pub(crate) anonymous_mib: f64,
+pub struct Memory {
+    /// All that is in memory.
+    pub resident_mib: f64,
+    /// What of it is no file's.
+    pub anonymous_mib: f64,
     most_mib: f64,
 }
 
 impl Memory {
     /// The most that was resident since the start.
-    pub(crate) fn at_most(self) -> Self {
+    #[must_use]
+    pub fn at_most(self) -> Self {
         Self { resident_mib: self.most_mib, ..self }
     }
 }
 
 /// A running server. Dropping it kills it.
-pub(crate) struct Server {
+#[derive(Debug)]
+pub struct Server {
     child: Child,
     pid: u32,
-    pub(crate) grpc: String,
-    pub(crate) http: String,
+    /// Address of its gRPC listener.
+    pub grpc: String,
+    /// Address of its HTTP listener.
+    pub http: String,
     storage: PathBuf,
     _stdout: Lines<BufReader<ChildStdout>>,
 }
 
 /// All threads that come after it are on `cpu` too.
-pub(crate) fn pin_this_process(cpu: usize) -> anyhow::Result<()> {
+///
+/// # Errors
+/// There is no `taskset`, or no such CPU.
+pub fn pin_this_process(cpu: usize) -> anyhow::Result<()> {
     let pid = std::process::id().to_string();
     let pinned = std::process::Command::new("taskset").args(["-cp", &cpu.to_string(), &pid]).stdout(Stdio::null()).status();
     ensure!(pinned.context("taskset (package util-linux) cannot be run")?.success(), "this program cannot be put on CPU {cpu}");
@@ -55,9 +65,20 @@ pub(crate) fn pin_this_process(cpu: usize) -> anyhow::Result<()> {
 }
 
 impl Server {
-    pub(crate) async fn start(program: &Path, storage: &Path, cpu: usize) -> anyhow::Result<Self> {
-        let mut command = Command::new("taskset");
-        command.args(["-c", &cpu.to_string()]).arg(program).arg("serve").arg("--storage").arg(storage);
+    /// Starts `program` on one CPU, with `flags` beside those for its folder and free ports.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start(program: &Path, storage: &Path, cpu: usize, flags: &[&str]) -> anyhow::Result<Self> {
+        // It ends with this program, however that ends.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "taskset", "-c", &cpu.to_string()])
+            .arg(program)
+            .arg("serve")
+            .arg("--storage")
+            .arg(storage)
+            .args(flags);
         for flag in ["--grpc-addr", "--http-addr"] {
             command.args([flag, "127.0.0.1:0"]);
         }
@@ -67,8 +88,13 @@ impl Server {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SCOUTER_")) {
             command.env_remove(name);
         }
-        // taskset becomes the server, so the child's process id is the server's.
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().context("taskset cannot be run")?;
+        // setpriv becomes taskset and that the server, so the child's process id is the server's.
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("setpriv and taskset (package util-linux) cannot be run")?;
         let pid = child.id().context("the server ended at once")?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let line = timeout(START, lines.next_line()).await.context("the server does not come up")??.context("the server ended")?;
@@ -79,27 +105,38 @@ impl Server {
         Ok(Self { pid, grpc: address("grpc=")?, http: address("http=")?, storage: storage.to_owned(), child, _stdout: lines })
     }
 
-    pub(crate) fn storage(&self) -> &Path {
+    /// Its folder.
+    pub fn storage(&self) -> &Path {
         &self.storage
     }
 
     /// User and system time so far.
-    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
         cpu_of(self.pid)
     }
 
-    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+    /// Its memory now, and the most it had.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
         memory_of(self.pid)
     }
 
     /// Until nothing is hot any more.
-    pub(crate) async fn wait_until_committed(&self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// That does not come true.
+    pub async fn wait_until_committed(&self) -> anyhow::Result<()> {
         let waiting = async {
             loop {
-                let text = reqwest::get(format!("http://{}/metrics", self.http)).await?.text().await?;
-                let figure = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-                let hot = figure("scouter_store_hot_rows ").context("the server's metrics have no scouter_store_hot_rows")?;
-                if hot == 0.0 && figure("scouter_store_durable_position ") == figure("scouter_store_committed_position ") {
+                let metrics = self.metrics().await?;
+                let figure = |name: &str| metrics.iter().find_map(|(key, value)| (key == name).then_some(*value));
+                let hot = figure("scouter_store_hot_rows").context("the server's metrics have no scouter_store_hot_rows")?;
+                if hot == 0.0 && figure("scouter_store_durable_position") == figure("scouter_store_committed_position") {
                     return Ok(());
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -108,8 +145,21 @@ impl Server {
         timeout(COMMIT, waiting).await.context("the rows do not get committed")?
     }
 
+    /// Names, with labels, and values of its metrics.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self) -> anyhow::Result<Vec<(String, f64)>> {
+        let text = reqwest::get(format!("http://{}/metrics", self.http)).await?.text().await?;
+        let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        Ok(lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
+    }
+
     /// Spans in the table, by SQL.
-    pub(crate) async fn count(&self) -> anyhow::Result<u64> {
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn count(&self) -> anyhow::Result<u64> {
         let login = Login::Http(format!("http://{}", self.http));
         let token = login.token("guest", "guest").await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let request = reqwest::Client::new().post(format!("http://{}/api/v1/sql", self.http)).bearer_auth(token);
@@ -118,7 +168,10 @@ impl Server {
     }
 
     /// SIGTERM, then its end.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// It does not end, or not well.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         let told = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
         ensure!(told.success(), "the server was gone before it was told to stop");
         let ended = timeout(COMMIT, self.child.wait()).await.context("the server does not stop")??;
@@ -130,7 +183,10 @@ impl Server {
 }
 
 /// User and system time of a process so far.
-pub(crate) fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name, in parentheses, may hold spaces; the fields after it are counted from 3.
     let fields: Vec<&str> = stat.rsplit_once(')').context("/proc/PID/stat has no name")?.1.split_whitespace().collect();
@@ -139,7 +195,10 @@ pub(crate) fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
 }
 
 /// Memory of a process now, and the most it had.
-pub(crate) fn memory_of(pid: u32) -> anyhow::Result<Memory> {
+///
+/// # Errors
+/// There is no such process.
+pub fn memory_of(pid: u32) -> anyhow::Result<Memory> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let mib = |key: &str| -> anyhow::Result<f64> {
         let line = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("/proc/PID/status has no {key}"))?;
@@ -150,7 +209,10 @@ pub(crate) fn memory_of(pid: u32) -> anyhow::Result<Memory> {
 }
 
 /// Bytes of all Parquet data files under a folder.
-pub(crate) fn parquet_bytes(folder: &Path) -> anyhow::Result<u64> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn parquet_bytes(folder: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let entry = entry?;

@@ -1,18 +1,78 @@
-//! How much unfinished work the server takes on at once.
+//! How much memory the server works in, and how much unfinished work it takes on at once.
 //!
-//! Every byte of a request that the server holds, as it came and inflated, is counted while it comes in and until it is on disk.
+//! The operator sets one number. [`MemoryPlan`] divides it among all that grows with the load. Of its largest part, that of the
+//! requests, every byte that the server holds, as it came and inflated, is counted while it comes in and until it is on disk.
+//!
 //! Nobody waits for room: a queue here would only hide the overload. Who finds none is refused at once and gives back what he
-//! had, so that requests under way cannot starve each other.
+//! had, so that requests under way cannot starve each other. Three rules keep the goodput of a server that is offered more than
+//! it can take:
+//! - *A share for each.* Above half of the budget no connection has more than an equal share ([`Share`]), and the last part is
+//!   for those who have little. So one that sends without pause leaves room for the others.
+//! - *Come again, but not all at once.* A refusal says when, later the more are refused, and not the same to everyone.
+//! - *A connection that was refused is not read for a moment*, longer each time until something of it is taken. Whoever does not
+//!   heed the answer is then slowed down by TCP, and what he sends costs nothing.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use crate::error::IngestError;
+use crate::error::{IngestError, RETRY_AFTER};
+
+const MIB: usize = 1024 * 1024;
 
 /// What a request takes beside its bytes: buffers of its connection, its task, its frame.
 const REQUEST_BYTES: usize = 4 * 1024;
+
+/// This part of the budget is for connections that have no more than that part of it.
+const LAST_PART: usize = 16;
+const LITTLE_PART: usize = 256;
+
+/// For how long a connection is not read after a refusal, at first and at most.
+const FIRST_REST: Duration = Duration::from_millis(50);
+const LONGEST_REST: Duration = Duration::from_secs(2);
+/// The time to come again grows up to this many times.
+const MAX_PRESSURE: u64 = 8;
+/// Over which the pressure is taken.
+const PRESSURE_WINDOW_MS: u64 = 1000;
+
+/// The parts of the memory that the operator gives, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// All of it.
+    pub total: usize,
+    /// Requests between the door and the disk.
+    pub requests: usize,
+    /// Rows that are not yet in the tables. At half of it they are flushed, above it none are added.
+    pub hot_rows: usize,
+    /// Indexes that tell which files hold a trace.
+    pub trace_index: usize,
+    /// What one connection may have sent before it is read.
+    pub connection_window: usize,
+}
+
+impl MemoryPlan {
+    /// What the program takes whatever comes: its pages, its threads, frames on their way from the log to the rows.
+    const FIXED: usize = 128 * MIB;
+
+    /// Half of what is left is for requests, a quarter for rows; the rest is for indexes and for what a flush and the allocator
+    /// take meanwhile.
+    pub fn of(total: usize) -> Self {
+        let left = total.saturating_sub(Self::FIXED);
+        let requests = left / 2;
+        let connection_window = (requests / 32).clamp(256 * 1024, 8 * MIB);
+        Self { total, requests, hot_rows: left / 4, trace_index: left / 16, connection_window }
+    }
+
+    /// The least total for requests of up to `max_request_bytes`: JSON takes four times its length while it is decoded, and
+    /// the last part of the requests' memory is not for large ones.
+    pub fn least(max_request_bytes: usize) -> usize {
+        Self::FIXED + (9 * max_request_bytes).max(32 * MIB)
+    }
+}
 
 /// A budget of bytes of requests between the door and the disk.
 #[derive(Debug, Clone)]
@@ -22,29 +82,85 @@ pub struct Admission(Arc<Budget>);
 struct Budget {
     total: usize,
     used: AtomicUsize,
+    /// Shares that are not empty.
+    holders: AtomicUsize,
     refused: AtomicU64,
+    pressure: Pressure,
+}
+
+/// What one connection has of the budget, and how it takes refusals.
+#[derive(Debug)]
+pub struct Share {
+    held: AtomicUsize,
+    /// Refused since the last request that was taken.
+    refusals: AtomicU32,
+    began: Instant,
+    /// Milliseconds since `began`; 0 when it is read as it comes.
+    rests_until: AtomicU64,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { held: AtomicUsize::new(0), refusals: AtomicU32::new(0), began: Instant::now(), rests_until: AtomicU64::new(0) }
+    }
+}
+
+impl Share {
+    /// That of a request's connection.
+    pub fn of(extensions: &http::Extensions) -> Arc<Self> {
+        extensions.get::<Arc<Self>>().cloned().unwrap_or_default()
+    }
+
+    /// Has the connection not be read for a moment if its last request was refused for want of room. Called when the refusal can
+    /// be sent.
+    pub fn rest(&self) {
+        if let Some(rest) = rest_after(self.refusals.load(Ordering::Relaxed)) {
+            self.rests_until.store(millis(self.began.elapsed() + rest), Ordering::Relaxed);
+        }
+    }
+
+    /// When it is to be read again, if not now.
+    pub fn rests_until(&self) -> Option<Instant> {
+        let until = self.rests_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return None;
+        }
+        let until = self.began + Duration::from_millis(until);
+        if until > Instant::now() {
+            return Some(until);
+        }
+        self.rests_until.store(0, Ordering::Relaxed);
+        None
+    }
 }
 
 /// What one request takes of the budget; given back when dropped.
 #[derive(Debug)]
 pub struct Room {
     budget: Arc<Budget>,
+    share: Arc<Share>,
     bytes: usize,
 }
 
 impl Admission {
     /// `total_bytes` bounds the bytes of all requests under way together.
     pub fn new(total_bytes: usize) -> Self {
-        Self(Arc::new(Budget { total: total_bytes, used: AtomicUsize::new(0), refused: AtomicU64::new(0) }))
+        Self(Arc::new(Budget {
+            total: total_bytes,
+            used: AtomicUsize::new(0),
+            holders: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            pressure: Pressure::default(),
+        }))
     }
 
-    /// Lets a request begin that says it has `announced` bytes. They are taken as they come, not now: a slow client
-    /// must not hold what it has not sent.
+    /// Lets a request of the connection `share` begin that says it has `announced` bytes. They are taken as they come, not now:
+    /// a slow client must not hold what it has not sent.
     ///
     /// # Errors
     /// [`IngestError::Overloaded`] when they would not fit now.
-    pub fn begin(&self, announced: usize) -> Result<Room, IngestError> {
-        let mut room = Room { budget: Arc::clone(&self.0), bytes: 0 };
+    pub fn begin(&self, share: &Arc<Share>, announced: usize) -> Result<Room, IngestError> {
+        let mut room = Room { budget: Arc::clone(&self.0), share: Arc::clone(share), bytes: 0 };
         room.expect(announced)?;
         room.grow(REQUEST_BYTES)?;
         Ok(room)
@@ -66,6 +182,16 @@ impl Admission {
     }
 }
 
+impl Budget {
+    /// Whether a connection that holds `held` may have `bytes` more while `used` are in use.
+    fn allows(&self, used: usize, held: usize, bytes: usize) -> bool {
+        let (wanted, of_this) = (used.saturating_add(bytes), held.saturating_add(bytes));
+        let total = if of_this <= self.total / LITTLE_PART { self.total } else { self.total - self.total / LAST_PART };
+        let holders = self.holders.load(Ordering::Relaxed).max(1);
+        wanted <= total && (wanted <= self.total / 2 || of_this <= (self.total / holders).max(REQUEST_BYTES))
+    }
+}
+
 impl Room {
     /// Refuses what would not fit if all of it came now.
     ///
@@ -73,7 +199,8 @@ impl Room {
     /// [`IngestError::Overloaded`].
     pub fn expect(&self, bytes: usize) -> Result<(), IngestError> {
         let used = self.budget.used.load(Ordering::Relaxed);
-        if used.saturating_add(bytes) > self.budget.total { Err(self.refuse()) } else { Ok(()) }
+        let held = self.share.held.load(Ordering::Relaxed);
+        if self.budget.allows(used, held, bytes) { Ok(()) } else { Err(self.refuse()) }
     }
 
     /// Takes more.
@@ -81,9 +208,13 @@ impl Room {
     /// # Errors
     /// [`IngestError::Overloaded`]; nothing more was taken.
     pub fn grow(&mut self, bytes: usize) -> Result<(), IngestError> {
-        let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.budget.total);
+        let held = self.share.held.load(Ordering::Relaxed);
+        let take = |used: usize| self.budget.allows(used, held, bytes).then(|| used + bytes);
         if self.budget.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).is_err() {
             return Err(self.refuse());
+        }
+        if bytes > 0 && self.share.held.fetch_add(bytes, Ordering::AcqRel) == 0 {
+            self.budget.holders.fetch_add(1, Ordering::AcqRel);
         }
         self.bytes += bytes;
         Ok(())
@@ -94,11 +225,21 @@ impl Room {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.budget.used.fetch_sub(bytes, Ordering::AcqRel);
+        if bytes > 0 && self.share.held.fetch_sub(bytes, Ordering::AcqRel) == bytes {
+            self.budget.holders.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The request is here, whole.
+    pub fn complete(&self) {
+        self.share.refusals.store(0, Ordering::Relaxed);
+        self.budget.pressure.taken.fetch_add(1, Ordering::Relaxed);
     }
 
     fn refuse(&self) -> IngestError {
         self.budget.refused.fetch_add(1, Ordering::Relaxed);
-        IngestError::Overloaded
+        self.share.refusals.fetch_add(1, Ordering::Relaxed);
+        IngestError::Overloaded { come_again: self.budget.pressure.come_again() }
     }
 }
 
@@ -106,6 +247,53 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.shrink(self.bytes);
     }
+}
+
+/// How many are refused for one that is taken.
+#[derive(Debug)]
+struct Pressure {
+    began: Instant,
+    /// Of the second under way.
+    taken: AtomicU64,
+    refused: AtomicU64,
+    window_began_ms: AtomicU64,
+    /// Of the second before.
+    level: AtomicU64,
+}
+
+impl Default for Pressure {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { began: Instant::now(), taken: zero(), refused: zero(), window_began_ms: zero(), level: AtomicU64::new(1) }
+    }
+}
+
+impl Pressure {
+    /// Counts a refusal and says when to come again.
+    fn come_again(&self) -> Duration {
+        let now = millis(self.began.elapsed());
+        let window_began = self.window_began_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(window_began) >= PRESSURE_WINDOW_MS
+            && self.window_began_ms.compare_exchange(window_began, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            let (refused, taken) = (self.refused.swap(0, Ordering::Relaxed), self.taken.swap(0, Ordering::Relaxed));
+            self.level.store((refused / taken.max(1)).clamp(1, MAX_PRESSURE), Ordering::Relaxed);
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let level = self.level.load(Ordering::Relaxed);
+        // Those who are refused together must not come back together.
+        RETRY_AFTER.saturating_mul(u32::try_from(level).unwrap_or(1)) + Duration::from_millis(rand::random_range(0..500 * level))
+    }
+}
+
+/// How long a connection rests that was refused so often in a row.
+fn rest_after(refusals: u32) -> Option<Duration> {
+    let doublings = refusals.checked_sub(1)?.min(10);
+    Some((FIRST_REST * (1 << doublings)).min(LONGEST_REST))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::{
     http::{self, Front, HttpDoors, Life, Stage},
     ingest::Ingest,
     listener::{ConnectionLimits, Hinges, bind},
-    receive::Intake,
+    receive::{Intake, Turns},
     telemetry::{ConnectionMetrics, Metrics},
     tls::ServerTls,
 };
@@ -56,11 +56,13 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let (store, recent) = open_store(&config, &addresses).await?;
     let user = config.user.as_ref().map(|(name, password): &(String, Secret)| (name.as_str(), password.expose()));
     let auth = Arc::new(Auth::open(user, &key_folder(&config.storage))?);
-    let admission = Admission::new(config.memory_budget_bytes);
+    let admission = Admission::new(config.memory.requests);
+    let turns = Turns::default();
     let metrics = Metrics::new(&store, &admission, &connections);
-    let ingest = Arc::new(Ingest::new(Arc::clone(&store), recent, Arc::clone(&metrics)));
+    let ingest = Arc::new(Ingest::new(Arc::clone(&store), recent, Arc::clone(&metrics), turns.clone()));
     let intake = Intake {
         admission,
+        turns,
         max_request_bytes: config.max_request_bytes,
         body_silence: config.silence_timeout,
         body_timeout: config.body_timeout,
@@ -106,7 +108,9 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
 fn connection_limits(config: &Checked) -> ConnectionLimits {
     ConnectionLimits {
         max_connections: config.max_connections,
+        max_connections_per_address: config.max_connections_per_address,
         max_streams: config.max_streams,
+        window_bytes: u32::try_from(config.memory.connection_window).unwrap_or(u32::MAX),
         header_timeout: config.header_timeout,
         idle_timeout: config.idle_timeout,
         write_timeout: config.silence_timeout,
@@ -118,8 +122,15 @@ type RecentBatches = Vec<(scouter_storage::log::BatchId, u64)>;
 async fn open_store(config: &Checked, addresses: &Addresses) -> anyhow::Result<(Arc<Store>, RecentBatches)> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let holder = format!("{scheme}://{}", addresses.http);
-    let options =
-        StoreOptions { holder, durability: config.durability, maintenance: config.maintenance.clone(), ..StoreOptions::default() };
+    let options = StoreOptions {
+        holder,
+        durability: config.durability,
+        maintenance: config.maintenance.clone(),
+        hot_max_bytes: config.memory.hot_rows,
+        flush_bytes: config.memory.hot_rows / 2,
+        trace_index_bytes: config.memory.trace_index,
+        ..StoreOptions::default()
+    };
     let storage = config.storage.clone();
     let (store, recovery) =
         tokio::task::spawn_blocking(move || Store::open(&storage, options)).await.context("opening the store was interrupted")??;

@@ -67,21 +67,22 @@ pub(crate) struct Source {
     ca: Option<PathBuf>,
 }
 
-/// Does what the command line asks. Errors go to stderr, one sentence and its causes.
-pub fn run() -> ExitCode {
+/// Does what the command line asks. Errors go to stderr, one sentence and its causes. `keep_below` is told how many bytes of
+/// memory a server may have, before it starts.
+pub fn run(keep_below: impl FnOnce(usize)) -> ExitCode {
     // deltalake brings a second TLS provider into the process; which one is used must not be left to chance.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match parse_and_run() {
+    match parse_and_run(keep_below) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
-fn parse_and_run() -> anyhow::Result<()> {
+fn parse_and_run(keep_below: impl FnOnce(usize)) -> anyhow::Result<()> {
     let (command, matches, faults) = matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
-        Command::Serve(config) => serve(&config, &command, &matches, faults),
+        Command::Serve(config) => serve(&config, &command, &matches, faults, keep_below),
         Command::Sql { source, query, json } => runtime()?.block_on(ask::sql(&source, &query, json)),
         Command::Trace { source, trace_id } => runtime()?.block_on(ask::trace(&source, &trace_id)),
         Command::User(command) => accounts::user(command),
@@ -107,7 +108,13 @@ fn matches() -> (ClapCommand, ArgMatches, Vec<String>) {
     (command, matches, faults)
 }
 
-fn serve(config: &Config, command: &ClapCommand, matches: &ArgMatches, mut faults: Vec<String>) -> anyhow::Result<()> {
+fn serve(
+    config: &Config,
+    command: &ClapCommand,
+    matches: &ArgMatches,
+    mut faults: Vec<String>,
+    keep_below: impl FnOnce(usize),
+) -> anyhow::Result<()> {
     let checked = match config.validate() {
         Ok(checked) if faults.is_empty() => Ok(checked),
         Ok(_) => Err(ConfigError { faults }),
@@ -127,6 +134,7 @@ fn serve(config: &Config, command: &ClapCommand, matches: &ArgMatches, mut fault
         println!("the configuration can be used");
         return Ok(());
     }
+    keep_below(checked.memory.total);
     start_logging(&config.log_filter, config.log_format == "json");
     runtime()?.block_on(app::serve(checked))
 }

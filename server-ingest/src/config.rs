@@ -15,7 +15,7 @@ use clap::Args;
 use scouter_tonic::limits::MAX_REQUEST_BYTES;
 use thiserror::Error;
 
-use crate::{auth::Accounts, tls::TlsFiles};
+use crate::{admission::MemoryPlan, auth::Accounts, tls::TlsFiles};
 
 pub mod file;
 
@@ -87,8 +87,8 @@ pub struct Config {
     #[arg(long, env = "SCOUTER_INSECURE", default_value = "false", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub insecure: String,
 
-    /// Memory of all requests between the door and the disk
-    #[arg(long, env = "SCOUTER_MEMORY_BUDGET_MIB", default_value = "256", value_name = "MIB")]
+    /// Memory of the whole server: the program, requests under way, rows not yet in the tables. Questions have limits of their own
+    #[arg(long, env = "SCOUTER_MEMORY_BUDGET_MIB", default_value = "768", value_name = "MIB")]
     pub memory_budget_mib: String,
     /// Largest request, before and after decompression
     #[arg(long, env = "SCOUTER_MAX_REQUEST_MIB", default_value = "64", value_name = "MIB")]
@@ -96,6 +96,9 @@ pub struct Config {
     /// Connections at once, of all listeners
     #[arg(long, env = "SCOUTER_MAX_CONNECTIONS", default_value = "1024", value_name = "COUNT")]
     pub max_connections: String,
+    /// Connections at once from one address, in IPv6 from one network of 64 bits; 0 for as many as there are
+    #[arg(long, env = "SCOUTER_MAX_CONNECTIONS_PER_ADDRESS", default_value = "512", value_name = "COUNT")]
+    pub max_connections_per_address: String,
     /// Requests under way at once on one HTTP/2 connection
     #[arg(long, env = "SCOUTER_MAX_STREAMS", default_value = "256", value_name = "COUNT")]
     pub max_streams: String,
@@ -176,12 +179,14 @@ pub struct Checked {
     pub user: Option<(String, Secret)>,
     /// The files of TLS, if it is on.
     pub tls: Option<TlsFiles>,
-    /// Bytes of requests under way.
-    pub memory_budget_bytes: usize,
+    /// How the memory is divided.
+    pub memory: MemoryPlan,
     /// Largest request.
     pub max_request_bytes: usize,
     /// Connections at once.
     pub max_connections: usize,
+    /// Of one address, if that has a limit.
+    pub max_connections_per_address: Option<usize>,
     /// Requests at once on one connection.
     pub max_streams: u32,
     /// For headers.
@@ -231,11 +236,14 @@ impl Config {
         let open = [Some(grpc), Some(http), otlp_grpc, otlp_http].into_iter().flatten().find(|address| !address.ip().is_loopback());
         let max_request_bytes = faults.number("--max-request-mib", &self.max_request_mib, 1..=(MAX_REQUEST_BYTES / MIB)) * MIB;
         let memory_budget_mib = faults.number("--memory-budget-mib", &self.memory_budget_mib, 1..=1024 * 1024);
-        // JSON takes four times its length while it is decoded.
-        let least_mib = 4 * max_request_bytes.div_ceil(MIB);
+        let least_mib = MemoryPlan::least(max_request_bytes) / MIB;
         if memory_budget_mib < least_mib {
-            faults.add(format!("--memory-budget-mib is {memory_budget_mib}; it is at least {least_mib}, four times --max-request-mib"));
+            faults.add(format!(
+                "--memory-budget-mib is {memory_budget_mib}; it is at least {least_mib} for --max-request-mib {}",
+                max_request_bytes / MIB
+            ));
         }
+        let per_address = faults.number("--max-connections-per-address", &self.max_connections_per_address, 0..=1_000_000);
         let retention_days = faults.number("--retention-days", &self.retention_days, 0..=100_000);
         let maintenance = scouter_storage::store::MaintenanceOptions {
             target_file_bytes: faults.number("--compact-target-mib", &self.compact_target_mib, 1..=4096) * 1024 * 1024,
@@ -254,9 +262,10 @@ impl Config {
             otlp_grpc,
             otlp_http,
             otlp_http_base_path: faults.base_path("--otlp-http-base-path", &self.otlp_http_base_path),
-            memory_budget_bytes: memory_budget_mib * MIB,
+            memory: MemoryPlan::of(memory_budget_mib * MIB),
             max_request_bytes,
             max_connections: faults.number("--max-connections", &self.max_connections, 1..=1_000_000),
+            max_connections_per_address: (per_address > 0).then_some(per_address),
             max_streams: faults.number("--max-streams", &self.max_streams, 1..=10_000),
             header_timeout: faults.seconds("--header-timeout-seconds", &self.header_timeout_seconds, 1),
             silence_timeout: faults.seconds("--silence-timeout-seconds", &self.silence_timeout_seconds, 1),

@@ -75,7 +75,10 @@ pub enum IngestError {
     Denied(#[from] Denied),
     /// So much is in flight that taking more would break the memory budget.
     #[error("the server holds as many unfinished requests as its memory budget allows; send again later")]
-    Overloaded,
+    Overloaded {
+        /// When to send again.
+        come_again: Duration,
+    },
     /// The server is going down.
     #[error("the server is shutting down; send again to its successor")]
     ShuttingDown,
@@ -122,7 +125,8 @@ impl IngestError {
                 Answer { code: Code::ResourceExhausted, http_status: 429, retry_after, needs_a_person: false }
             }
             Self::TooLarge { .. } | Self::TooManyObjects { .. } => refused(Code::ResourceExhausted, 413),
-            Self::Overloaded | Self::ShuttingDown | Self::TwinFailed => later(false),
+            Self::Overloaded { come_again } => Answer { retry_after: Some(*come_again), ..later(false) },
+            Self::ShuttingDown | Self::TwinFailed => later(false),
             Self::Store(error) => match &**error {
                 StoreError::Log(LogError::TooLarge { .. }) => refused(Code::ResourceExhausted, 413),
                 StoreError::Log(LogError::Closed) => later(false),

@@ -20,6 +20,7 @@ use scouter_query::Engine;
 use scouter_storage::store::Store;
 
 use crate::{
+    admission::Share,
     auth::{Auth, Caller, Permission},
     error::IngestError,
     ingest::Ingest,
@@ -162,7 +163,7 @@ async fn require(State(doors): State<HttpDoors>, request: Request, next: Next, n
     }
     let (parts, body) = request.into_parts();
     let intake = Intake { max_request_bytes: MAX_QUESTION_BYTES, ..doors.intake.clone() };
-    match intake.whole(body, content_length(&parts.headers)).await {
+    match intake.whole(&Share::of(&parts.extensions), body, content_length(&parts.headers)).await {
         // The room is given back here: the longest of these is small beside what answering takes.
         Ok(received) => next.run(Request::from_parts(parts, received.payload.into())).await,
         Err(error) => refusal(&error),

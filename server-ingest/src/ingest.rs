@@ -18,8 +18,8 @@ use scouter_tonic::limits::MAX_REQUEST_BYTES;
 
 use crate::{
     admission::Room,
-    error::IngestError,
-    receive::Received,
+    error::{IngestError, RETRY_AFTER},
+    receive::{Received, Turns},
     telemetry::{Metrics, RequestStage},
 };
 
@@ -99,18 +99,20 @@ pub struct Ingest {
     store: Arc<Store>,
     window: DedupeWindow,
     metrics: Arc<Metrics>,
+    turns: Turns,
     closed: AtomicBool,
     /// Second of the last line that asked for a person; a full disk fails every request, and one line a second is enough.
     complained_at: AtomicU64,
 }
 
 impl Ingest {
-    /// `recent` are the batches the log still remembers.
-    pub fn new(store: Arc<Store>, recent: Vec<(BatchId, u64)>, metrics: Arc<Metrics>) -> Self {
+    /// `recent` are the batches the log still remembers; `turns` are for judging large requests.
+    pub fn new(store: Arc<Store>, recent: Vec<(BatchId, u64)>, metrics: Arc<Metrics>, turns: Turns) -> Self {
         Self {
             store,
             window: DedupeWindow::new(recent, unix_nano_now()),
             metrics,
+            turns,
             closed: AtomicBool::new(false),
             complained_at: AtomicU64::new(0),
         }
@@ -143,6 +145,7 @@ impl Ingest {
         }
         let begun = Instant::now();
         let verdict = if payload.len() > JUDGE_INLINE_BYTES {
+            let _turn = self.turns.take(payload.len()).await;
             tokio::task::block_in_place(|| judge(&payload, envelope))?
         } else {
             judge(&payload, envelope)?
@@ -190,10 +193,15 @@ impl Ingest {
             outcome
         });
         let begun = Instant::now();
-        let written = tokio::time::timeout(APPEND_WAIT, append).await.map_err(|_| IngestError::Overloaded)?;
+        let written = tokio::time::timeout(APPEND_WAIT, append).await.map_err(|_| IngestError::Overloaded { come_again: RETRY_AFTER })?;
         self.metrics.time_stage(RequestStage::Append, begun.elapsed());
         let _position: Position = written.map_err(|_| IngestError::ShuttingDown)??;
         Ok(Accepted { receipt, refusal })
+    }
+
+    /// A turn for reading the JSON of a request of so many bytes, if it is that.
+    pub async fn turn(&self, bytes: usize) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.turns.take(bytes).await
     }
 
     fn complain(&self, error: &IngestError) {

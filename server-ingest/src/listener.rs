@@ -1,8 +1,10 @@
 //! The hinges of every door: connections are accepted, encrypted, bounded in number and time, and handed to a service.
 //!
-//! One port speaks HTTP/1.1 and HTTP/2, in clear text or by TLS. A connection has a slot of `max_connections`; who finds none is
-//! closed at once. A connection that says nothing, says it slowly, does not take its answers or is not used ends by itself
-//! ([`watch`]). A request that panics is answered with an error and harms no other.
+//! One port speaks HTTP/1.1 and HTTP/2, in clear text or by TLS. A connection has a slot of `max_connections` and one of those that
+//! its address may have ([`slots`]); who finds none is closed at once. A connection that says nothing, says it slowly, does not
+//! take its answers or is not used ends by itself ([`watch`]); one whose requests were refused for want of memory is not read for
+//! a moment ([`Share`]). A request that panics is answered with an error and harms no other. A gRPC call ends when its client
+//! stops to wait for it.
 
 use std::{
     any::Any,
@@ -27,22 +29,21 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::{telemetry::ConnectionMetrics, tls::ServerTls};
+use crate::{admission::Share, telemetry::ConnectionMetrics, tls::ServerTls};
 
+mod deadline;
+mod slots;
 mod watch;
 
+use slots::Slots;
 use watch::{Counted, Use, Verdict, Watched};
 
-/// One stream may have this much unread data under way; the default of 64 KiB would stall large batches.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const FRAME_BYTES: u32 = 1024 * 1024;
 /// All headers of a request together.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
@@ -58,8 +59,12 @@ const REQUEST_ID: &str = "x-request-id";
 pub struct ConnectionLimits {
     /// All listeners together.
     pub max_connections: usize,
+    /// Of one address; `None` for as many as there are.
+    pub max_connections_per_address: Option<usize>,
     /// Requests under way on one HTTP/2 connection.
     pub max_streams: u32,
+    /// Unread data under way on one HTTP/2 connection, and half of it on one stream. The usual 64 KiB would stall large batches.
+    pub window_bytes: u32,
     /// From accepting to the first byte and for TLS; for the headers of a request; between two requests of HTTP/1.1.
     pub header_timeout: Duration,
     /// Without a request under way.
@@ -72,7 +77,7 @@ pub struct ConnectionLimits {
 #[derive(Clone)]
 pub struct Hinges {
     limits: ConnectionLimits,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     metrics: Arc<ConnectionMetrics>,
 }
 
@@ -90,7 +95,7 @@ impl Peer {
 impl Hinges {
     /// For listeners that share `limits`.
     pub fn new(limits: ConnectionLimits, metrics: Arc<ConnectionMetrics>) -> Self {
-        let slots = Arc::new(Semaphore::new(limits.max_connections));
+        let slots = Slots::new(limits.max_connections, limits.max_connections_per_address);
         Self { limits, slots, metrics }
     }
 
@@ -120,9 +125,12 @@ impl Hinges {
                     continue;
                 }
             };
-            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-                self.metrics.refused("too_many");
-                continue;
+            let slot = match self.slots.take(peer.ip()) {
+                Ok(slot) => slot,
+                Err(reason) => {
+                    self.metrics.refused(reason);
+                    continue;
+                }
             };
             let (hinges, tls, service, stop) = (self.clone(), tls.clone(), service.clone(), stop.clone());
             connections.spawn(async move {
@@ -171,11 +179,15 @@ impl Hinges {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let usage = Arc::new(Use::new());
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&usage), self.limits.write_timeout));
+        let share: Arc<Share> = Arc::default();
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&usage), Arc::clone(&share), self.limits.write_timeout));
         let metrics = Arc::clone(&self.metrics);
         let counted = Arc::clone(&usage);
-        let service =
-            hyper::service::service_fn(move |request| answer(service.clone(), request, peer, counted.begin(), Arc::clone(&metrics)));
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(Arc::clone(&share));
+            answer(service.clone(), request, peer, counted.begin(), Arc::clone(&metrics))
+        });
         let builder = self.protocol();
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut tick = tokio::time::interval((self.limits.header_timeout / 4).min(Duration::from_secs(1)));
@@ -222,8 +234,8 @@ impl Hinges {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(self.limits.window_bytes / 2)
+            .initial_connection_window_size(self.limits.window_bytes)
             .max_frame_size(FRAME_BYTES)
             .max_header_list_size(MAX_HEADER_BYTES)
             .max_concurrent_streams(self.limits.max_streams)
@@ -238,7 +250,7 @@ type AnswerBody<B> = Counted<Either<B, Full<Bytes>>>;
 /// One request, under its id, on its own when it panics.
 async fn answer<S, B>(
     mut service: S,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     peer: SocketAddr,
     under_way: watch::UnderWay,
     metrics: Arc<ConnectionMetrics>,
@@ -250,11 +262,18 @@ where
     let id = request_id(request.headers());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %peer, path = request.uri().path());
     let is_grpc = request.headers().get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    request.extensions_mut().insert(Peer(peer));
     let begun = Instant::now();
-    let called = AssertUnwindSafe(async move { service.call(request).await }).catch_unwind().instrument(span.clone()).await;
+    let patience = if is_grpc { deadline::of(request.headers()) } else { Ok(None) };
+    let call = AssertUnwindSafe(async move { deadline::within(patience, service.call(request)).await });
+    let called = call.catch_unwind().instrument(span.clone()).await;
     let mut response = match called {
-        Ok(Ok(response)) => response.map(Either::Left),
+        Ok(Ok(Ok(response))) => response.map(Either::Left),
+        Ok(Err(status)) => {
+            if status.code() == tonic::Code::DeadlineExceeded {
+                metrics.deadline_passed();
+            }
+            status.into_http().map(Either::Right)
+        }
         Err(panic) => {
             metrics.panicked();
             span.in_scope(|| tracing::error!(panic = panic_text(panic.as_ref()), "a request failed inside the server"));

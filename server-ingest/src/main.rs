@@ -9,6 +9,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    memory::settle();
-    scouter_ingest::cli::run()
+    let memory = memory::settle();
+    scouter_ingest::cli::run(|bytes| memory.keep_below(bytes))
 }

@@ -1,15 +1,18 @@
 //! The body of a request, taken in under every limit: its size before and after inflating, the time it may take, the silence it
 //! may keep, and the memory all requests share. Both kinds of doors take bodies this way and no other.
 
-use std::{io::Read, pin::pin, time::Duration};
+use std::{io::Read, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use crate::{
-    admission::{Admission, Room},
+    admission::{Admission, Room, Share},
     error::IngestError,
 };
 
@@ -17,17 +20,38 @@ use crate::{
 const GRPC_HEAD_BYTES: usize = 5;
 /// Inflating begins with this much and doubles.
 const INFLATE_STEP_BYTES: usize = 64 * 1024;
-/// Inflating more compressed bytes than this may take longer than half a millisecond, so it leaves the reactor's time slice.
-const INFLATE_INLINE_BYTES: usize = 16 * 1024;
 /// For how long, and how much of, a refused HTTP/1 body is read, so that its sender gets to read the refusal.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024 * 1024;
+
+/// Turns of work that may keep a CPU for longer than half a millisecond, and then leaves the reactor's time slice. There are as
+/// many as CPUs: more threads would be no faster, and each keeps memory of its own. Who waits for a turn holds what was counted.
+#[derive(Debug, Clone)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))))
+    }
+}
+
+impl Turns {
+    /// Bytes of compressed data or of JSON that take less than half a millisecond.
+    pub const FEW_BYTES: usize = 16 * 1024;
+
+    /// A turn for work on so many bytes, until what is returned is dropped; for few bytes it needs none.
+    pub async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        if bytes <= Self::FEW_BYTES { None } else { self.0.acquire().await.ok() }
+    }
+}
 
 /// What a request may be, and how long it may take.
 #[derive(Debug, Clone)]
 pub struct Intake {
     /// The budget all requests share.
     pub admission: Admission,
+    /// For work on large bodies.
+    pub turns: Turns,
     /// Largest body, before and after inflating.
     pub max_request_bytes: usize,
     /// Longest silence within a body.
@@ -72,12 +96,28 @@ impl Compression {
     }
 }
 
+impl Compression {
+    /// Spans shrink about as much; for a body that does not say.
+    const USUAL_RATIO: usize = 4;
+
+    /// How many bytes a body seems to unfold into. It may lie: what is inflated is counted all the same.
+    fn inflated_bytes(self, body: &[u8]) -> usize {
+        let said = match self {
+            // The last four bytes of RFC 1952.
+            Self::Gzip => body.last_chunk().map(|bytes| u32::from_le_bytes(*bytes).into()),
+            Self::Zstd => zstd::zstd_safe::get_frame_content_size(body).ok().flatten(),
+        };
+        let usual = body.len().saturating_mul(Self::USUAL_RATIO);
+        said.and_then(|said| usize::try_from(said).ok()).map_or(usual, |said| said.min(body.len().saturating_mul(1100)))
+    }
+}
+
 impl Intake {
-    /// Takes in a whole body. `announced` is its length where the client says one.
+    /// Takes in a whole body from the connection `share`. `announced` is its length where the client says one.
     ///
     /// # Errors
     /// It is too large, too slow, broken off, or there is no room.
-    pub async fn whole<B>(&self, body: B, announced: Option<usize>) -> Result<Received, IngestError>
+    pub async fn whole<B>(&self, share: &Arc<Share>, body: B, announced: Option<usize>) -> Result<Received, IngestError>
     where
         B: Body<Data = Bytes>,
     {
@@ -85,7 +125,7 @@ impl Intake {
         if announced > self.max_request_bytes {
             return Err(self.too_large());
         }
-        let mut room = self.admission.begin(announced)?;
+        let mut room = self.admission.begin(share, announced)?;
         let mut gathered = Gathered::expecting(announced);
         let mut body = pin!(body);
         let mut clock = Clock::new(self);
@@ -96,6 +136,7 @@ impl Intake {
             room.grow(data.len())?;
             gathered.push(data);
         }
+        room.complete();
         Ok(Received { payload: gathered.into_bytes(), room })
     }
 
@@ -103,11 +144,11 @@ impl Intake {
     ///
     /// # Errors
     /// As [`Intake::whole`], and when the body is not one frame.
-    pub async fn grpc_message<B>(&self, body: B) -> Result<(Received, bool), IngestError>
+    pub async fn grpc_message<B>(&self, share: &Arc<Share>, body: B) -> Result<(Received, bool), IngestError>
     where
         B: Body<Data = Bytes>,
     {
-        let mut room = self.admission.begin(0)?;
+        let mut room = self.admission.begin(share, 0)?;
         let mut body = pin!(body);
         let mut clock = Clock::new(self);
         let mut head = Gathered::expecting(0);
@@ -138,43 +179,55 @@ impl Intake {
             }
         }
         match gathered.len().cmp(&length) {
-            std::cmp::Ordering::Equal => Ok((Received { payload: gathered.into_bytes(), room }, is_compressed)),
+            std::cmp::Ordering::Equal => {
+                room.complete();
+                Ok((Received { payload: gathered.into_bytes(), room }, is_compressed))
+            }
             std::cmp::Ordering::Less => Err(IngestError::BrokenOff),
             std::cmp::Ordering::Greater => Err(IngestError::Contradictory("a call carries one message, and more came")),
         }
     }
 
-    /// The bytes as they were before they were compressed.
+    /// The bytes as they were before they were compressed. Room for as many as there seem to be is taken first: who gets none
+    /// costs no inflating.
     ///
     /// # Errors
     /// They are not what `compression` makes, are too large, or there is no room.
-    pub fn inflate(&self, compression: Compression, received: Received) -> Result<Received, IngestError> {
-        if received.payload.len() <= INFLATE_INLINE_BYTES {
-            return self.inflate_now(compression, received);
+    pub async fn inflate(&self, compression: Compression, mut received: Received) -> Result<Received, IngestError> {
+        let expected = compression.inflated_bytes(&received.payload).min(self.max_request_bytes);
+        received.room.grow(expected)?;
+        match self.turns.take(received.payload.len()).await {
+            None => self.inflate_now(compression, received, expected),
+            Some(_turn) => tokio::task::block_in_place(|| self.inflate_now(compression, received, expected)),
         }
-        tokio::task::block_in_place(|| self.inflate_now(compression, received))
     }
 
-    fn inflate_now(&self, compression: Compression, received: Received) -> Result<Received, IngestError> {
+    fn inflate_now(&self, compression: Compression, received: Received, expected: usize) -> Result<Received, IngestError> {
         let Received { payload, mut room } = received;
         let inflated = match compression {
-            Compression::Gzip => self.inflate_from(flate2::read::MultiGzDecoder::new(&payload[..]), &mut room)?,
+            Compression::Gzip => self.inflate_from(flate2::read::MultiGzDecoder::new(&payload[..]), &mut room, expected)?,
             Compression::Zstd => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(&payload[..])
                     .map_err(|_| IngestError::Contradictory("the decoder for zstd cannot be made"))?;
-                self.inflate_from(decoder, &mut room)?
+                self.inflate_from(decoder, &mut room, expected)?
             }
         };
         room.shrink(payload.len());
         Ok(Received { payload: Bytes::from(inflated), room })
     }
 
-    /// Reads at most one byte more than the limit, so that a small body cannot unfold into a large one.
-    fn inflate_from(&self, mut reader: impl Read, room: &mut Room) -> Result<Vec<u8>, IngestError> {
+    /// Reads at most one byte more than the limit, so that a small body cannot unfold into a large one. `room` has `expected`
+    /// bytes already.
+    fn inflate_from(&self, mut reader: impl Read, room: &mut Room, expected: usize) -> Result<Vec<u8>, IngestError> {
         let mut inflated = Vec::new();
+        let mut counted = expected;
         loop {
-            let step = inflated.capacity().max(INFLATE_STEP_BYTES).min(self.max_request_bytes + 1 - inflated.len());
-            room.grow(step)?;
+            // The end is seen only by asking for one byte more.
+            let wanted = if inflated.is_empty() { expected + 1 } else { inflated.capacity() };
+            let step = wanted.max(INFLATE_STEP_BYTES).min(self.max_request_bytes + 1 - inflated.len());
+            let needed = inflated.len() + step;
+            room.grow(needed.saturating_sub(counted))?;
+            counted = counted.max(needed);
             inflated.reserve_exact(step);
             let read = reader.by_ref().take(step as u64).read_to_end(&mut inflated);
             let read = read.map_err(|_| IngestError::Contradictory("the body is not what its content encoding says"))?;
@@ -182,7 +235,7 @@ impl Intake {
                 return Err(self.too_large());
             }
             if read < step {
-                room.shrink(step - read);
+                room.shrink(counted - inflated.len());
                 inflated.shrink_to_fit();
                 return Ok(inflated);
             }

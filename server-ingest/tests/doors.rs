@@ -371,3 +371,29 @@ async fn rows_reach_the_table_and_the_answers_stay_the_same() {
     let server = server.crash_and_restart().await;
     assert_eq!(server.sql("SELECT * FROM spans ORDER BY span_id").await, hot);
 }
+
+#[tokio::test]
+async fn a_call_ends_when_its_client_waits_no_longer() {
+    let server = TestServer::start().await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let message = otlp_request(1, 3).encode_to_vec();
+    let frame = Bytes::from([&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat());
+    let call = async |timeout: &str, body: reqwest::Body| {
+        let request = client.post(server.url("otlp-grpc", OTLP_TRACE_EXPORT)).bearer_auth(&server.token).body(body);
+        let request = request.header("content-type", "application/grpc").header("te", "trailers").header("grpc-timeout", timeout);
+        let answer = request.send().await.unwrap();
+        answer.headers().get("grpc-status").map(|status| status.to_str().unwrap().to_owned())
+    };
+    for (timeout, code) in [("0m", Code::DeadlineExceeded), ("0n", Code::DeadlineExceeded), ("soon", Code::InvalidArgument)] {
+        assert_eq!(call(timeout, frame.clone().into()).await, Some((code as i32).to_string()), "{timeout}");
+    }
+    let never = futures::stream::pending::<Result<http_body::Frame<Bytes>, std::io::Error>>();
+    let stuck = reqwest::Body::wrap(http_body_util::StreamBody::new(never));
+    assert_eq!(call("300m", stuck).await, Some((Code::DeadlineExceeded as i32).to_string()));
+    assert_eq!(server.count("spans").await, 0);
+    wait_until("its memory comes back", async || server.metric("scouter_admission_used_bytes").await == 0.0).await;
+    // Success is said in trailers.
+    assert_eq!(call("60S", frame.into()).await, None);
+    assert_eq!(server.count("spans").await, 3);
+    assert!(server.metric("scouter_request_deadlines_passed_total").await >= 3.0);
+}

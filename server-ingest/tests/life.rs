@@ -204,6 +204,28 @@ fn what_is_deployed_names_options_and_paths_that_exist() {
     }
 }
 
+/// Where systemd is; elsewhere it says that this was not tried.
+#[test]
+fn systemd_understands_the_unit_and_finds_it_closed() {
+    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
+    if analyze(&["--version"]).is_err() {
+        eprintln!("systemd-analyze is not on this machine: the unit was not tried");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("scouter-server.service");
+    let text = deployed("scouter-server.service");
+    assert!(text.contains("ExecStart=/usr/local/bin/scouter-server serve"));
+    std::fs::write(&unit, text.replace("/usr/local/bin/scouter-server", env!("CARGO_BIN_EXE_scouter-server"))).unwrap();
+    let unit = unit.to_str().unwrap();
+    // Threshold: of 100, which is a service that may do everything.
+    for arguments in [&["verify", unit][..], &["security", "--offline=true", "--threshold=20", unit]] {
+        let output = analyze(arguments).unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && words.trim().is_empty(), "{arguments:?}: {words}{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
 /// Documents name the test of each of their claims.
 #[test]
 fn tests_named_in_documents_exist() {

@@ -20,7 +20,7 @@ const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 const LIMIT: usize = 1024 * 1024;
 /// A server small enough to be filled.
-const SMALL: [&str; 4] = ["--max-request-mib", "1", "--memory-budget-mib", "4"];
+const SMALL: [&str; 4] = ["--max-request-mib", "1", "--memory-budget-mib", "160"];
 
 struct Answer {
     status: StatusCode,
@@ -153,10 +153,13 @@ async fn s_06_a_warning_has_words_and_no_rejected_spans() {
     assert_eq!(server.count("spans").await, 2);
 }
 
+/// Of the 16 MiB that a [`SMALL`] server has for requests, the last one is for those who have little.
+const FILLING: usize = 14;
+
 /// Requests that hold the whole budget of a [`SMALL`] server: all of their bodies but the last byte.
 async fn fill(server: &TestServer) -> Vec<tokio::net::TcpStream> {
     let mut held = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..FILLING {
         let mut stream = tokio::net::TcpStream::connect(server.address("otlp-http")).await.unwrap();
         let head = format!(
             "POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {LIMIT}\r\n\r\n",
@@ -169,7 +172,7 @@ async fn fill(server: &TestServer) -> Vec<tokio::net::TcpStream> {
     support::wait_until("the budget is taken", async || {
         let metrics = reqwest::get(server.url("http", "/metrics")).await.unwrap().text().await.unwrap();
         let used = metrics.lines().find_map(|line| line.strip_prefix("scouter_admission_used_bytes ")).unwrap().parse::<usize>().unwrap();
-        used > 3 * (LIMIT - 1)
+        used > FILLING * (LIMIT - 1)
     })
     .await;
     held
@@ -186,14 +189,18 @@ async fn s_07_s_09_overload_is_unavailable_with_retry_info_in_both_places() {
     assert_eq!(tonic_types::pb::RetryInfo::decode(trailer).unwrap().retry_delay.unwrap().seconds, 1);
 
     let answer = post(&server, PROTOBUF, vec![0; LIMIT]).await;
-    assert_eq!((answer.status, &answer.headers["retry-after"]), (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap()));
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(["1", "2"].contains(&answer.headers["retry-after"].to_str().unwrap()), "{:?}", answer.headers);
     let details = answer.status().details;
     assert_eq!(details[0].type_url, "type.googleapis.com/google.rpc.RetryInfo");
     assert_eq!(tonic_types::pb::RetryInfo::decode(&details[0].value[..]).unwrap().retry_delay.unwrap().seconds, 1);
     let mut spaces = b"{}".to_vec();
     spaces.resize(LIMIT, b' ');
     let answer = post(&server, JSON, spaces).await;
-    assert_eq!(answer.json()["details"][0], json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s" }));
+    let detail = &answer.json()["details"][0];
+    assert_eq!(detail["@type"], "type.googleapis.com/google.rpc.RetryInfo");
+    let seconds: f64 = detail["retryDelay"].as_str().unwrap().strip_suffix('s').unwrap().parse().unwrap();
+    assert!((1.0..2.0).contains(&seconds), "{detail}");
 
     export(&server, otlp_request(1, 1).encode_to_vec(), None).await.expect("a small one still fits");
     drop(held);

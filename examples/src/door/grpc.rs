@@ -18,6 +18,7 @@ use tonic::{
     metadata::AsciiMetadataValue,
     transport::{Channel, Endpoint},
 };
+use tonic_types::StatusExt as _;
 
 use super::{Compression, Door, SendError, with_causes};
 
@@ -49,7 +50,7 @@ impl GrpcConnection {
             Compression::Gzip => client.send_compressed(CompressionEncoding::Gzip),
             Compression::Zstd => client.send_compressed(CompressionEncoding::Zstd),
         };
-        client.ready().await.map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source())))?;
+        client.ready().await.map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source()), None))?;
         match self.door {
             Door::ScouterGrpc => client
                 .unary(request, PathAndQuery::from_static(INSERT_MESSAGE), SendBytes::<InsertMessageResponse>::default())
@@ -77,21 +78,17 @@ pub(super) fn classify(status: &Status) -> SendError {
     let text = format!("{:?}: {}", status.code(), with_causes(status.message().to_owned(), status.source()));
     // A status made on this side, from a broken connection, has a source; one that the server sent has none.
     let broken = status.source().is_some();
+    let retry_info = status.get_details_retry_info();
+    let after = retry_info.as_ref().and_then(|info| info.retry_delay);
     match status.code() {
         Code::Unauthenticated => SendError::Unauthenticated(text),
         Code::Cancelled | Code::DeadlineExceeded | Code::Aborted | Code::OutOfRange | Code::Unavailable | Code::DataLoss => {
-            SendError::Retry(text)
+            SendError::Retry(text, after)
         }
-        Code::ResourceExhausted if has_retry_info(status) => SendError::Retry(text),
-        Code::Unknown | Code::Internal if broken => SendError::Retry(text),
+        Code::ResourceExhausted if retry_info.is_some() => SendError::Retry(text, after),
+        Code::Unknown | Code::Internal if broken => SendError::Retry(text, None),
         _ => SendError::Refused(text),
     }
-}
-
-/// Whether the status says that it is worth coming back: it carries a `google.rpc.RetryInfo`.
-fn has_retry_info(status: &Status) -> bool {
-    const TYPE: &[u8] = b"google.rpc.RetryInfo";
-    status.details().windows(TYPE.len()).any(|window| window == TYPE)
 }
 
 #[cfg(test)]

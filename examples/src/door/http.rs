@@ -1,6 +1,6 @@
 //! OTLP over HTTP.
 
-use std::{error::Error as _, io::Write as _};
+use std::{error::Error as _, io::Write as _, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -39,9 +39,10 @@ impl HttpConnection {
             .body(body)
             .send()
             .await
-            .map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source())))?;
+            .map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source()), None))?;
         let status = answer.status();
-        let content = answer.bytes().await.map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source())))?;
+        let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok().map(Duration::from_secs));
+        let content = answer.bytes().await.map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source()), None))?;
         if status == StatusCode::OK {
             let answer = ExportTraceServiceResponse::decode(content)
                 .map_err(|error| SendError::Refused(format!("the answer is not OTLP's: {error}")))?;
@@ -51,7 +52,7 @@ impl HttpConnection {
         Err(match status {
             StatusCode::UNAUTHORIZED => SendError::Unauthenticated(text),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                SendError::Retry(text)
+                SendError::Retry(text, after)
             }
             _ => SendError::Refused(text),
         })

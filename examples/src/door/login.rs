@@ -75,7 +75,7 @@ async fn by_http(endpoint: &str, username: &str, password: &str) -> Result<Strin
         .header("Password", password)
         .send()
         .await
-        .map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source())))?;
+        .map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source()), None))?;
     let status = answer.status();
     if status == StatusCode::OK {
         let answer: Answer =
@@ -83,5 +83,9 @@ async fn by_http(endpoint: &str, username: &str, password: &str) -> Result<Strin
         return Ok(answer.token);
     }
     let text = format!("the login as {username:?} was refused: HTTP {status}: {}", answer.text().await.unwrap_or_default().trim());
-    Err(if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS { SendError::Retry(text) } else { SendError::Refused(text) })
+    Err(if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        SendError::Retry(text, None)
+    } else {
+        SendError::Refused(text)
+    })
 }

@@ -1,15 +1,105 @@
 use super::*;
 
+fn refused<T: std::fmt::Debug>(outcome: Result<T, IngestError>) -> Duration {
+    match outcome {
+        Err(IngestError::Overloaded { come_again }) => come_again,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn room_is_taken_as_it_is_needed_and_given_back() {
     let admission = Admission::new(100_000);
-    let mut first = admission.begin(90_000).expect("fits");
+    let share = Arc::default();
+    let mut first = admission.begin(&share, 85_000).expect("fits");
     assert_eq!(admission.used_bytes(), REQUEST_BYTES, "what is announced is not yet taken");
-    first.grow(90_000).expect("fits");
-    assert!(matches!(admission.begin(50_000), Err(IngestError::Overloaded)));
-    assert!(matches!(first.grow(50_000), Err(IngestError::Overloaded)));
+    first.grow(85_000).expect("fits");
+    refused(admission.begin(&share, 50_000));
+    refused(first.grow(50_000));
     first.shrink(80_000);
-    let second = admission.begin(50_000).expect("fits again");
+    let second = admission.begin(&share, 50_000).expect("fits again");
     drop((first, second));
     assert_eq!((admission.used_bytes(), admission.refused()), (0, 2));
+}
+
+#[test]
+fn a_connection_that_takes_all_it_can_leaves_room_for_the_others() {
+    let admission = Admission::new(1_000_000);
+    let [greedy, modest, late] = [(); 3].map(|()| Arc::new(Share::default()));
+    let mut held = Vec::new();
+    let mut fill = |share: &Arc<Share>| {
+        while let Ok(mut room) = admission.begin(share, 0) {
+            if room.grow(20_000).is_err() {
+                break;
+            }
+            held.push(room);
+        }
+    };
+    fill(&greedy);
+    assert!(greedy.held.load(Ordering::Relaxed) > 900_000, "alone it may have nearly everything");
+    let mut rooms = std::mem::take(&mut held);
+    rooms.truncate(rooms.len() / 4);
+    let mut first = admission.begin(&modest, 100_000).expect("there is room");
+    first.grow(100_000).expect("there is room");
+    // Two hold something: neither gets more than half while more than half is in use.
+    let mut fill = |share: &Arc<Share>| {
+        while let Ok(mut room) = admission.begin(share, 0) {
+            if room.grow(20_000).is_err() {
+                break;
+            }
+            held.push(room);
+        }
+    };
+    fill(&greedy);
+    assert!(greedy.held.load(Ordering::Relaxed) <= 500_000, "{greedy:?}");
+    for _ in 0..3 {
+        refused(admission.begin(&greedy, 30_000));
+    }
+    let mut other = admission.begin(&late, 100_000).expect("the greedy one has left room");
+    other.grow(100_000).expect("the greedy one has left room");
+    drop((rooms, held, first, other));
+    assert_eq!((admission.used_bytes(), admission.0.holders.load(Ordering::Relaxed)), (0, 0));
+}
+
+#[test]
+fn a_connection_rests_longer_with_each_refusal_and_not_after_a_request_was_taken() {
+    let admission = Admission::new(10_000);
+    let share: Arc<Share> = Arc::default();
+    share.rest();
+    assert_eq!(share.rests_until(), None, "nothing was refused");
+    for _ in 0..40 {
+        refused(admission.begin(&share, 20_000));
+    }
+    assert_eq!(share.refusals.load(Ordering::Relaxed), 40);
+    share.rest();
+    assert!(share.rests_until().is_some_and(|until| until > Instant::now()));
+    admission.begin(&share, 0).expect("fits").complete();
+    assert_eq!(share.refusals.load(Ordering::Relaxed), 0);
+    let rests: Vec<Duration> = (0..40).filter_map(rest_after).collect();
+    assert_eq!((rests.len(), rests[0], rests[38]), (39, FIRST_REST, LONGEST_REST));
+    assert!(rests.is_sorted());
+}
+
+#[test]
+fn the_time_to_come_again_differs_and_grows_with_the_pressure() {
+    let admission = Admission::new(10_000);
+    let share = Arc::default();
+    let times: Vec<Duration> = (0..50).map(|_| refused(admission.begin(&share, 20_000))).collect();
+    assert!(times.iter().all(|time| (RETRY_AFTER..RETRY_AFTER * 2).contains(time)), "{times:?}");
+    assert!(times.iter().min() < times.iter().max(), "they do not all come back together");
+    admission.0.pressure.level.store(MAX_PRESSURE, Ordering::Relaxed);
+    assert!(refused(admission.begin(&share, 20_000)) >= RETRY_AFTER * 8);
+}
+
+#[test]
+fn the_parts_of_the_memory_are_less_than_the_whole() {
+    for total in [MemoryPlan::least(MIB), MemoryPlan::least(64 * MIB), 4096 * MIB] {
+        let plan = MemoryPlan::of(total);
+        assert!(MemoryPlan::FIXED + plan.requests + plan.hot_rows + plan.trace_index < total, "{plan:?}");
+    }
+    let largest = 64 * MIB;
+    let admission = Admission::new(MemoryPlan::of(MemoryPlan::least(largest)).requests);
+    let mut room = admission.begin(&Arc::default(), largest).expect("it fits");
+    room.grow(largest).expect("it fits");
+    room.grow(3 * largest).expect("JSON of the largest size can be decoded");
 }

@@ -26,7 +26,7 @@ fn table() -> Vec<(IngestError, Code, u16, bool)> {
         (denied(LoginError::Busy), Code::Unavailable, 503, true),
         (denied(LoginError::TooMany { wait: std::time::Duration::ZERO }), Code::ResourceExhausted, 429, true),
         (Denied::Forbidden { who: "ada".to_owned(), needs: Permission::Write }.into(), Code::PermissionDenied, 403, false),
-        (IngestError::Overloaded, Code::Unavailable, 503, true),
+        (IngestError::Overloaded { come_again: RETRY_AFTER }, Code::Unavailable, 503, true),
         (IngestError::ShuttingDown, Code::Unavailable, 503, true),
         (IngestError::TwinFailed, Code::Unavailable, 503, true),
         (StoreError::Log(disk_full).into(), Code::Unavailable, 503, true),

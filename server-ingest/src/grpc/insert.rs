@@ -25,7 +25,10 @@ impl Handle for InsertMessage {
     type Answer = InsertMessageResponse;
 
     async fn handle(&self, caller: Caller, request: Received) -> Result<Answered<InsertMessageResponse>, IngestError> {
-        let submission = request::insert_message(request, self.door)?;
+        let submission = {
+            let _turn = self.ingest.turn(request.payload.len()).await;
+            request::insert_message(request, self.door)?
+        };
         let Accepted { receipt, refusal } = self.ingest.submit(submission).await?;
         let message = if refusal.is_empty() { "stored".to_owned() } else { refusal };
         let message = InsertMessageResponse {

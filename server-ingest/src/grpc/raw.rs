@@ -28,6 +28,7 @@ use tonic::{
 
 use super::GrpcDoors;
 use crate::{
+    admission::Share,
     auth::{Caller, Permission},
     error::IngestError,
     listener::Peer,
@@ -135,17 +136,21 @@ async fn take<H: Handle, P: MethodPath>(
     let header = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let caller = doors.admit(header("authorization"), Peer::address(&parts.extensions), Permission::Write).await?;
     let begun = Instant::now();
-    let received = receive(&doors.intake, header("grpc-encoding").unwrap_or_default(), body).await;
-    let received = received.inspect_err(|error| doors.metrics.count_refused(P::DOOR, error))?;
+    let share = Share::of(&parts.extensions);
+    let received = receive(&doors.intake, &share, header("grpc-encoding").unwrap_or_default(), body).await;
+    let received = received.inspect_err(|error| {
+        share.rest();
+        doors.metrics.count_refused(P::DOOR, error);
+    })?;
     doors.metrics.time_stage(RequestStage::Receive, begun.elapsed());
     handler.handle(caller, received).await
 }
 
-async fn receive(intake: &Intake, encoding: &str, body: Body) -> Result<Received, IngestError> {
+async fn receive(intake: &Intake, share: &Arc<Share>, encoding: &str, body: Body) -> Result<Received, IngestError> {
     let compression = Compression::named(encoding)?;
-    let (received, is_compressed) = intake.grpc_message(body).await?;
+    let (received, is_compressed) = intake.grpc_message(share, body).await?;
     match compression {
-        Some(compression) if is_compressed => intake.inflate(compression, received),
+        Some(compression) if is_compressed => intake.inflate(compression, received).await,
         None if is_compressed => Err(IngestError::Contradictory("the message is marked as compressed and grpc-encoding is missing")),
         _ => Ok(received),
     }

@@ -1,6 +1,6 @@
 //! OTLP over HTTP: `POST /v1/traces`, protobuf or JSON, plain, gzip or zstd. The answer has the request's type.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{Request, State},
@@ -17,6 +17,7 @@ use tonic_types::StatusExt;
 
 use super::{HttpDoors, add_hints, content_length};
 use crate::{
+    admission::Share,
     auth::{Caller, Permission},
     error::IngestError,
     grpc::otlp_response,
@@ -73,17 +74,24 @@ async fn store(doors: &HttpDoors, encoding: Option<Encoding>, mut request: Reque
         }
     };
     let begun = Instant::now();
-    let received = receive(&doors.intake, request).await.inspect_err(|error| doors.metrics.count_refused(Door::OtlpHttp, error))?;
+    let share = Share::of(request.extensions());
+    let received = receive(&doors.intake, &share, request).await.inspect_err(|error| {
+        share.rest();
+        doors.metrics.count_refused(Door::OtlpHttp, error);
+    })?;
     doors.metrics.time_stage(RequestStage::Receive, begun.elapsed());
     let submission = match received {
         received if encoding == Encoding::Protobuf => Submission::new(Door::OtlpHttp, Envelope::Otlp, received),
-        received => request::otlp_json(received, Door::OtlpHttp)?,
+        received => {
+            let _turn = doors.intake.turns.take(received.payload.len()).await;
+            request::otlp_json(received, Door::OtlpHttp)?
+        }
     };
     let answer = otlp_response(&doors.ingest.submit(submission).await?, warning);
     Ok(encoding.response(&answer))
 }
 
-async fn receive(intake: &Intake, request: Request) -> Result<Received, IngestError> {
+async fn receive(intake: &Intake, share: &Arc<Share>, request: Request) -> Result<Received, IngestError> {
     let named = request.headers().get(header::CONTENT_ENCODING).map_or(Ok(""), HeaderValue::to_str).unwrap_or("?");
     let compression = match Compression::named(named) {
         Ok(compression) => compression,
@@ -95,7 +103,7 @@ async fn receive(intake: &Intake, request: Request) -> Result<Received, IngestEr
     let announced = content_length(request.headers());
     let is_alone_on_its_connection = request.version() < Version::HTTP_2;
     let mut body = request.into_body();
-    let received = match intake.whole(&mut body, announced).await {
+    let received = match intake.whole(share, &mut body, announced).await {
         Ok(received) => received,
         Err(error) => {
             if is_alone_on_its_connection && !matches!(error, IngestError::TooSlow | IngestError::BrokenOff) {
@@ -105,7 +113,7 @@ async fn receive(intake: &Intake, request: Request) -> Result<Received, IngestEr
         }
     };
     match compression {
-        Some(compression) => intake.inflate(compression, received),
+        Some(compression) => intake.inflate(compression, received).await,
         None => Ok(received),
     }
 }

@@ -38,9 +38,12 @@ pub fn insert_message(received: Received, door: Door) -> Result<Submission, Inge
 /// Makes a submission of the JSON `MessageRecord` of an existing Scouter client.
 ///
 /// # Errors
-/// It is not JSON that Scouter knows.
-pub fn message_record(received: Received, door: Door) -> Result<Submission, IngestError> {
+/// It is not JSON that Scouter knows, or would take too much memory.
+pub fn message_record(mut received: Received, door: Door) -> Result<Submission, IngestError> {
+    let while_decoding = received.payload.len() * JSON_UNFOLDS;
+    received.room.grow(while_decoding)?;
     let (payload, refused) = json::message_record_to_protobuf(&received.payload)?;
+    received.room.shrink(while_decoding);
     Ok(Submission { refused, ..Submission::new(door, Envelope::Scouter, in_its_place(received, payload)) })
 }
 

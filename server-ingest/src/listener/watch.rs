@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::ConnectionLimits;
+use crate::admission::Share;
 
 /// HTTP/2 begins with this many bytes that are no request; less than it is nothing.
 const PREFACE_BYTES: u64 = 24;
@@ -141,18 +142,35 @@ impl<B: Body<Data = Bytes>> Body for Counted<B> {
     }
 }
 
-/// A stream that counts what is read, and fails when what is written is not taken.
+/// A stream that counts what is read, fails when what is written is not taken, and is not read while its [`Share`] rests.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     stream: T,
     usage: Arc<Use>,
+    share: Arc<Share>,
+    resting: Option<Pin<Box<Sleep>>>,
     write_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Watched<T> {
-    pub(super) fn new(stream: T, usage: Arc<Use>, write_timeout: Duration) -> Self {
-        Self { stream, usage, write_timeout, stalled: None }
+    pub(super) fn new(stream: T, usage: Arc<Use>, share: Arc<Share>, write_timeout: Duration) -> Self {
+        Self { stream, usage, share, resting: None, write_timeout, stalled: None }
+    }
+
+    /// Waits until the connection is to be read again.
+    fn rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Some(until) = self.share.rests_until().map(tokio::time::Instant::from) {
+            let resting = self.resting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+            if resting.deadline() < until {
+                resting.as_mut().reset(until);
+            }
+            if resting.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        self.resting = None;
+        Poll::Ready(())
     }
 
     /// Passes on what came of a write; one that waits too long fails.
@@ -172,6 +190,9 @@ impl<T> Watched<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.rest(context).is_pending() {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = buffer.filled().len() - before;

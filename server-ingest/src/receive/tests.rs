@@ -9,6 +9,7 @@ const LIMIT: usize = 1024 * 1024;
 fn intake(budget: usize) -> Intake {
     Intake {
         admission: Admission::new(budget),
+        turns: Turns::default(),
         max_request_bytes: LIMIT,
         body_silence: Duration::from_secs(10),
         body_timeout: Duration::from_secs(60),
@@ -16,9 +17,15 @@ fn intake(budget: usize) -> Intake {
 }
 
 fn received(intake: &Intake, payload: Bytes) -> Received {
-    let mut room = intake.admission.begin(payload.len()).expect("room");
+    let mut room = intake.admission.begin(&Arc::default(), payload.len()).expect("room");
     room.grow(payload.len()).expect("room");
     Received { payload, room }
+}
+
+fn inflate(intake: &Intake, compression: Compression, body: Bytes) -> Result<Received, IngestError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("threads");
+    let received = received(intake, body);
+    runtime.block_on(async { intake.inflate(compression, received).await })
 }
 
 fn gzip(bytes: &[u8]) -> Bytes {
@@ -38,7 +45,7 @@ fn each_compression_gives_the_same_bytes_and_counts_what_it_takes() {
     let plain: Bytes = b"spans ".repeat(50_000).into();
     let zstd = Bytes::from(zstd::encode_all(&plain[..], 1).expect("memory"));
     for (compression, body) in [(Compression::Gzip, gzip(&plain)), (Compression::Zstd, zstd)] {
-        let inflated = intake.inflate_now(compression, received(&intake, body)).expect("valid");
+        let inflated = inflate(&intake, compression, body).expect("valid");
         assert_eq!(inflated.payload, plain, "{compression:?}");
         let used = intake.admission.used_bytes();
         assert!(used >= plain.len() && used < plain.len() + 10_000, "{used}");
@@ -51,7 +58,7 @@ fn each_compression_gives_the_same_bytes_and_counts_what_it_takes() {
 fn all_members_of_a_gzip_body_are_read() {
     let intake = intake(10 * LIMIT);
     let body = [gzip(b"first "), gzip(b"second")].concat();
-    let inflated = intake.inflate_now(Compression::Gzip, received(&intake, body.into())).expect("valid");
+    let inflated = inflate(&intake, Compression::Gzip, body.into()).expect("valid");
     assert_eq!(inflated.payload, "first second");
 }
 
@@ -61,12 +68,33 @@ fn a_bomb_is_refused_at_the_limit_and_at_the_budget() {
     let zstd = Bytes::from(zstd::encode_all(&zeros[..], 1).expect("memory"));
     for (compression, body) in [(Compression::Gzip, gzip(&zeros)), (Compression::Zstd, zstd)] {
         let wide = intake(10 * LIMIT);
-        let outcome = wide.inflate_now(compression, received(&wide, body.clone()));
+        let outcome = inflate(&wide, compression, body.clone());
         assert!(matches!(outcome, Err(IngestError::TooLarge { .. })), "{outcome:?}");
         let narrow = intake(LIMIT / 2);
-        let outcome = narrow.inflate_now(compression, received(&narrow, body));
-        assert!(matches!(outcome, Err(IngestError::Overloaded)), "{outcome:?}");
+        let outcome = inflate(&narrow, compression, body);
+        assert!(matches!(outcome, Err(IngestError::Overloaded { .. })), "{outcome:?}");
         assert_eq!((wide.admission.used_bytes(), narrow.admission.used_bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn a_body_that_lies_about_its_size_gets_what_it_needs_and_no_more() {
+    let intake = intake(10 * LIMIT);
+    let plain = b"spans ".repeat(50_000);
+    for said in [0_u32, 5, 299_999, 300_001, 900_000, u32::MAX] {
+        let mut body = gzip(&plain).to_vec();
+        let end = body.len() - 4;
+        body[end..].copy_from_slice(&said.to_le_bytes());
+        let outcome = inflate(&intake, Compression::Gzip, body.into());
+        assert!(matches!(outcome, Err(IngestError::Contradictory(_))), "{said}: {outcome:?}");
+        // Two members: the last says nothing about the first.
+        let body = [gzip(&plain), gzip(&plain[..said as usize % 1000])].concat();
+        let inflated = inflate(&intake, Compression::Gzip, body.into()).expect("valid");
+        assert_eq!(inflated.payload.len(), plain.len() + said as usize % 1000);
+        let used = intake.admission.used_bytes();
+        assert!(used >= inflated.payload.len() && used < inflated.payload.len() + 10_000, "{used}");
+        drop(inflated);
+        assert_eq!(intake.admission.used_bytes(), 0);
     }
 }
 
@@ -74,7 +102,7 @@ fn a_bomb_is_refused_at_the_limit_and_at_the_budget() {
 fn what_is_not_compressed_as_it_says_is_refused() {
     let intake = intake(10 * LIMIT);
     for compression in [Compression::Gzip, Compression::Zstd] {
-        let outcome = intake.inflate_now(compression, received(&intake, Bytes::from_static(b"plain")));
+        let outcome = inflate(&intake, compression, Bytes::from_static(b"plain"));
         assert!(matches!(outcome, Err(IngestError::Contradictory(_))), "{compression:?} {outcome:?}");
     }
     assert!(matches!(Compression::named("br"), Err(IngestError::UnknownEncoding { .. })));
@@ -87,27 +115,27 @@ async fn a_message_in_any_pieces_is_one_message() {
     let frame = [&[1, 0, 0, 0, 6][..], b"abcdef"].concat();
     for cut in 1..frame.len() {
         let (first, second) = frame.split_at(cut);
-        let (received, is_compressed) = intake.grpc_message(pieces(&[first, second])).await.expect("whole");
+        let (received, is_compressed) = intake.grpc_message(&Arc::default(), pieces(&[first, second])).await.expect("whole");
         assert_eq!((&received.payload[..], is_compressed), (&b"abcdef"[..], true), "cut at {cut}");
     }
     let every: Vec<&[u8]> = frame.chunks(1).collect();
-    assert_eq!(intake.grpc_message(pieces(&every)).await.expect("whole").0.payload, "abcdef");
+    assert_eq!(intake.grpc_message(&Arc::default(), pieces(&every)).await.expect("whole").0.payload, "abcdef");
     for cut in 0..frame.len() {
-        intake.grpc_message(pieces(&[&frame[..cut]])).await.expect_err("broken off");
+        intake.grpc_message(&Arc::default(), pieces(&[&frame[..cut]])).await.expect_err("broken off");
     }
     let twice = frame.repeat(2);
-    assert!(matches!(intake.grpc_message(pieces(&[&twice])).await, Err(IngestError::Contradictory(_))));
+    assert!(matches!(intake.grpc_message(&Arc::default(), pieces(&[&twice])).await, Err(IngestError::Contradictory(_))));
 }
 
 #[tokio::test]
 async fn an_announced_length_over_the_limit_is_refused_before_it_comes() {
     let intake = intake(10 * LIMIT);
     let never = StreamBody::new(futures::stream::pending::<Result<http_body::Frame<Bytes>, std::convert::Infallible>>());
-    assert!(matches!(intake.whole(never, Some(LIMIT + 1)).await, Err(IngestError::TooLarge { .. })));
+    assert!(matches!(intake.whole(&Arc::default(), never, Some(LIMIT + 1)).await, Err(IngestError::TooLarge { .. })));
     let head = [&[0][..], &u32::MAX.to_be_bytes()].concat();
-    assert!(matches!(intake.grpc_message(pieces(&[&head])).await, Err(IngestError::TooLarge { .. })));
+    assert!(matches!(intake.grpc_message(&Arc::default(), pieces(&[&head])).await, Err(IngestError::TooLarge { .. })));
     let over = Full::new(Bytes::from(vec![0; LIMIT + 1]));
-    assert!(matches!(intake.whole(over, None).await, Err(IngestError::TooLarge { .. })));
+    assert!(matches!(intake.whole(&Arc::default(), over, None).await, Err(IngestError::TooLarge { .. })));
 }
 
 #[tokio::test]
@@ -116,11 +144,14 @@ async fn a_silent_body_ends_and_gives_its_room_back() {
     let intake = Intake { body_silence: Duration::from_millis(100), body_timeout: Duration::from_millis(300), ..intake(10 * LIMIT) };
     let begun = futures::stream::iter([Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from_static(&[0, 0, 0])))]);
     let silent = StreamBody::new(begun.chain(futures::stream::pending()));
-    assert!(matches!(intake.grpc_message(silent).await, Err(IngestError::TooSlow)));
+    assert!(matches!(intake.grpc_message(&Arc::default(), silent).await, Err(IngestError::TooSlow)));
     let drip = Box::pin(futures::stream::unfold((), |()| async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         Some((Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from_static(b"x"))), ()))
     }));
-    assert!(matches!(intake.whole(StreamBody::new(drip), None).await, Err(IngestError::TooSlow)), "dripping does not help");
+    assert!(
+        matches!(intake.whole(&Arc::default(), StreamBody::new(drip), None).await, Err(IngestError::TooSlow)),
+        "dripping does not help"
+    );
     assert_eq!(intake.admission.used_bytes(), 0);
 }

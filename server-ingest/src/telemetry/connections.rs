@@ -14,7 +14,7 @@ struct ReasonLabels {
 }
 
 /// Why a connection is not taken, or ended by the server. All are there from the start, so that a rate of one begins at zero.
-const REASONS: [&str; 7] = ["accept_failed", "too_many", "tls", "tls_timeout", "silent", "idle", "farewell"];
+const REASONS: [&str; 8] = ["accept_failed", "too_many", "too_many_of_address", "tls", "tls_timeout", "silent", "idle", "farewell"];
 
 /// Counters of connections, of all listeners.
 #[derive(Debug, Default)]
@@ -23,6 +23,7 @@ pub struct ConnectionMetrics {
     open: Gauge,
     ended: Family<ReasonLabels, Counter>,
     panics: Counter,
+    deadlines: Counter,
 }
 
 impl ConnectionMetrics {
@@ -34,6 +35,8 @@ impl ConnectionMetrics {
         registry.register("connections_open", "Connections open now", self.open.clone());
         registry.register("connections_ended_by_server", "Connections the server did not take or ended, by reason", self.ended.clone());
         registry.register("request_panics", "Requests that failed inside the server", self.panics.clone());
+        let help = "gRPC calls that were not answered in the time their client gave them";
+        registry.register("request_deadlines_passed", help, self.deadlines.clone());
     }
 
     /// A connection is open until what is returned is dropped.
@@ -49,6 +52,10 @@ impl ConnectionMetrics {
 
     pub(crate) fn panicked(&self) {
         self.panics.inc();
+    }
+
+    pub(crate) fn deadline_passed(&self) {
+        self.deadlines.inc();
     }
 }
 

@@ -15,7 +15,6 @@
 
 mod cases;
 mod peer;
-mod server;
 
 use std::{
     fs::File,
@@ -31,10 +30,10 @@ use scouter_examples::{
     door::{Door, Login},
     latency::Histogram,
     load::{LoadConfig, LoadReport, Until, run},
+    server::{self, Memory, Server},
 };
 
 use cases::Case;
-use server::{Memory, Server};
 
 /// Measures what a span costs a real server, and prints a table.
 #[derive(Parser)]
@@ -121,7 +120,7 @@ async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
 async fn measure(case: &Case, program: &Path, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let parent = arguments.folder.clone().unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::tempdir_in(&parent).with_context(|| format!("no folder can be made in {}", parent.display()))?;
-    let server = Server::start(program, &folder.path().join("storage"), arguments.server_cpu).await?;
+    let server = Server::start(program, &folder.path().join("storage"), arguments.server_cpu, &[]).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = server.memory()?;
 

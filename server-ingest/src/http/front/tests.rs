@@ -15,7 +15,9 @@ async fn health_is_served_from_the_start_and_readiness_when_there_is_one() {
     let address = listener.local_addr().expect("bound");
     let limits = ConnectionLimits {
         max_connections: 16,
+        max_connections_per_address: None,
         max_streams: 16,
+        window_bytes: 1024 * 1024,
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(10),
         write_timeout: Duration::from_secs(10),

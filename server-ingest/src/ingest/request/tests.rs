@@ -8,7 +8,7 @@ use super::*;
 use crate::admission::Admission;
 
 fn received(payload: impl Into<Bytes>) -> Received {
-    Received { payload: payload.into(), room: Admission::new(usize::MAX).begin(0).expect("room") }
+    Received { payload: payload.into(), room: Admission::new(usize::MAX).begin(&std::sync::Arc::default(), 0).expect("room") }
 }
 
 fn submission(request: &InsertMessageRequest) -> Result<Submission, IngestError> {

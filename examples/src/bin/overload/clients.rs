@@ -1,0 +1,185 @@
+//! Clients that want to send so much, and what they got done.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, anyhow, ensure};
+use scouter_examples::{
+    door::{Compression, Connection, Door, Login, SendError},
+    server::Server,
+    spans::{Envelope, Size, SpanSource, mix},
+};
+use tokio::{task::JoinSet, time::Instant};
+
+/// Before a window begins, for connections to be made and queues to fill.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// How long a hasty client waits, and any client when no time was named.
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_secs(1);
+/// After the window, for all that was begun to be delivered.
+const DELIVERY: Duration = Duration::from_secs(120);
+const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What one client wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Demand {
+    /// As much as goes.
+    All,
+    /// So much, evenly.
+    SpansPerSecond(f64),
+}
+
+/// A server and the way to it.
+pub(crate) struct Target {
+    door: Door,
+    endpoint: String,
+    compression: Compression,
+    token: String,
+    source: SpanSource,
+    next_batch: AtomicU64,
+    batch_spans: u64,
+    is_hasty: bool,
+}
+
+/// What all clients got done in the window, by the second, and in all.
+pub(crate) struct Outcome {
+    pub(crate) taken_per_s: f64,
+    pub(crate) refused_per_s: f64,
+    pub(crate) unanswered_per_s: f64,
+    pub(crate) spans_per_s: f64,
+    pub(crate) most_resident_mib: f64,
+    pub(crate) acknowledged: u64,
+}
+
+impl Target {
+    pub(crate) async fn of(
+        server: &Server,
+        door: Door,
+        compression: Compression,
+        batch_spans: u64,
+        is_hasty: bool,
+    ) -> anyhow::Result<Arc<Self>> {
+        let http = format!("http://{}", server.http);
+        let endpoint = if door == Door::OtlpHttp { http.clone() } else { format!("http://{}", server.grpc) };
+        let token = Login::Http(http).token("guest", "guest").await.map_err(|error| anyhow!("no login: {error:?}"))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+        let source = SpanSource::new(u64::from(rand::random::<u32>()), Size::Small, u64::try_from(now.as_nanos())?, 1000);
+        Ok(Arc::new(Self { door, endpoint, compression, token, source, next_batch: AtomicU64::new(0), batch_spans, is_hasty }))
+    }
+
+    fn envelope(&self) -> Envelope {
+        self.door.envelope()
+    }
+}
+
+#[derive(Default)]
+struct Run {
+    is_in_window: AtomicBool,
+    is_over: AtomicBool,
+    acknowledged: AtomicU64,
+    taken_in_window: AtomicU64,
+    refused_in_window: AtomicU64,
+    unanswered_in_window: AtomicU64,
+}
+
+impl Run {
+    fn count(&self, counter: &AtomicU64) {
+        if self.is_in_window.load(Ordering::Relaxed) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Has so many clients send for a window of time, then finish what they began.
+pub(crate) async fn run(target: &Arc<Target>, server: &Server, clients: u32, demand: Demand, window: Duration) -> anyhow::Result<Outcome> {
+    let run = Arc::new(Run::default());
+    let mut all = JoinSet::new();
+    for number in 0..clients {
+        all.spawn(client(Arc::clone(target), Arc::clone(&run), demand, u64::from(number)));
+    }
+    let mut most_resident_mib = watch(server, Instant::now() + WARM_UP).await?;
+    run.is_in_window.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    most_resident_mib = watch(server, began + window).await?.max(most_resident_mib);
+    run.is_in_window.store(false, Ordering::Relaxed);
+    let seconds = began.elapsed().as_secs_f64();
+    run.is_over.store(true, Ordering::Relaxed);
+    let delivered = tokio::time::timeout(DELIVERY, async {
+        while let Some(ended) = all.join_next().await {
+            ended.context("a client broke")??;
+        }
+        anyhow::Ok(())
+    });
+    delivered.await.context("what was begun is not delivered")??;
+    let per_s = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64 / seconds;
+    Ok(Outcome {
+        taken_per_s: per_s(&run.taken_in_window),
+        refused_per_s: per_s(&run.refused_in_window),
+        unanswered_per_s: per_s(&run.unanswered_in_window),
+        spans_per_s: per_s(&run.taken_in_window) * target.batch_spans as f64,
+        most_resident_mib,
+        acknowledged: run.acknowledged.load(Ordering::Relaxed),
+    })
+}
+
+/// The most memory that the server has until then.
+async fn watch(server: &Server, until: Instant) -> anyhow::Result<f64> {
+    let mut most = 0.0_f64;
+    while Instant::now() < until {
+        most = most.max(server.memory()?.resident_mib);
+        tokio::time::sleep(MEMORY_INTERVAL).await;
+    }
+    Ok(most)
+}
+
+async fn client(target: Arc<Target>, run: Arc<Run>, demand: Demand, number: u64) -> anyhow::Result<()> {
+    let connection = Connection::new(target.door, &target.endpoint, target.compression)?;
+    let interval = match demand {
+        Demand::All => Duration::ZERO,
+        Demand::SpansPerSecond(rate) => Duration::from_secs_f64(target.batch_spans as f64 / rate),
+    };
+    // They do not all begin at once.
+    let mut due = Instant::now() + interval.mul_f64((mix(number) % 1000) as f64 / 1000.0);
+    loop {
+        tokio::time::sleep_until(due).await;
+        if run.is_over.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        deliver(&target, &run, &connection).await?;
+        // What came due meanwhile found no place in the client's queue.
+        while due <= Instant::now() && interval > Duration::ZERO {
+            due += interval;
+        }
+    }
+}
+
+/// Sends one batch until it is acknowledged.
+async fn deliver(target: &Target, run: &Run, connection: &Connection) -> anyhow::Result<()> {
+    let first = target.next_batch.fetch_add(1, Ordering::Relaxed) * target.batch_spans;
+    let body = target.source.body(first..first + target.batch_spans, target.envelope());
+    loop {
+        let after = match connection.send(body.clone(), &target.token).await {
+            Ok(rejected) => {
+                ensure!(rejected == 0, "{rejected} spans were rejected");
+                run.count(&run.taken_in_window);
+                run.acknowledged.fetch_add(target.batch_spans, Ordering::Relaxed);
+                return Ok(());
+            }
+            Err(SendError::Retry(_, Some(after))) => {
+                run.count(&run.refused_in_window);
+                after
+            }
+            Err(SendError::Retry(_, None)) => {
+                run.count(&run.unanswered_in_window);
+                PAUSE
+            }
+            Err(SendError::Unauthenticated(text) | SendError::Refused(text)) => return Err(anyhow!(text)),
+        };
+        tokio::time::sleep(if target.is_hasty { SHORT_PAUSE } else { after }).await;
+    }
+}

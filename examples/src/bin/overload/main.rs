@@ -1,0 +1,142 @@
+//! What becomes of a server that is offered more than it can take: goodput, refusals, memory, and that nothing acknowledged is lost.
+//!
+//! For each door and compression a fresh `scouter-server` runs on one CPU and its clients on another. First a few clients find out how
+//! much it can take. Then there are as many, twice, five times and ten times as many, each of which wants to send its part of that. A
+//! client keeps to OTLP's rules: one request at a time, refused ones again after the time that the server names, and what comes due
+//! meanwhile is lost to it. With `--hasty` it does not heed that time and sends again after ten milliseconds. In the end every batch that
+//! was begun is delivered, so the table must hold exactly what was acknowledged.
+//!
+//! ```sh
+//! cargo build --release --bin scouter-server --bin overload
+//! target/release/overload             # some five minutes
+//! target/release/overload --hasty --only "otlp-grpc, plain"
+//! ```
+
+mod clients;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use scouter_examples::{
+    door::{Compression, Door},
+    server::{self, Server},
+};
+
+use clients::{Demand, Outcome, Target};
+
+/// Offers a real server more and more, and prints a table.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Only cases whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// How many times what the server can take.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,5,10")]
+    times: Vec<u32>,
+    /// Clients do not heed the time to come again.
+    #[arg(long)]
+    hasty: bool,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// The memory that the server is given.
+    #[arg(long, default_value_t = 192)]
+    memory_budget_mib: u32,
+    /// Clients that find out how much the server can take.
+    #[arg(long, default_value_t = 32)]
+    clients: u32,
+    /// Spans in a request.
+    #[arg(long, default_value_t = 512)]
+    batch: u64,
+    /// The server's program [default: scouter-server beside this program].
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Folder on the disk to be used [default: the folder for temporary files].
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// The CPU of the server.
+    #[arg(long, default_value_t = 1)]
+    server_cpu: usize,
+    /// The CPU of the clients.
+    #[arg(long, default_value_t = 0)]
+    client_cpu: usize,
+}
+
+const CASES: [(Door, Compression); 6] = [
+    (Door::OtlpGrpc, Compression::Plain),
+    (Door::OtlpGrpc, Compression::Zstd),
+    (Door::ScouterGrpc, Compression::Plain),
+    (Door::OtlpHttp, Compression::Plain),
+    (Door::OtlpHttp, Compression::Zstd),
+    (Door::OtlpHttp, Compression::Gzip),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Threads inherit this, so it comes before the runtime.
+    let pinned = server::pin_this_process(arguments.client_cpu);
+    let runtime = || tokio::runtime::Runtime::new().context("no runtime");
+    match pinned.and_then(|()| runtime()?.block_on(measure_all(&arguments))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("overload: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
+    let program = match &arguments.server {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("this program does not know where it is")?.with_file_name("scouter-server"),
+    };
+    ensure!(program.is_file(), "{} is missing; build it with: cargo build --release --bin scouter-server", program.display());
+    println!("| case | wanted | requests a second: taken, refused, unanswered | spans/s stored | of the peak | most RSS MiB |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for (door, compression) in CASES {
+        let name = format!("{}, {}", door.name(), compression.name());
+        if name.contains(&arguments.only) {
+            measure(&name, door, compression, &program, arguments).await.context(name)?;
+        }
+    }
+    Ok(())
+}
+
+async fn measure(name: &str, door: Door, compression: Compression, program: &Path, arguments: &Arguments) -> anyhow::Result<()> {
+    let parent = arguments.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = tempfile::tempdir_in(&parent).with_context(|| format!("no folder can be made in {}", parent.display()))?;
+    let budget = arguments.memory_budget_mib.to_string();
+    let flags = ["--memory-budget-mib", &budget, "--max-request-mib", "4"];
+    let server = Server::start(program, &folder.path().join("storage"), arguments.server_cpu, &flags).await?;
+    let target = Target::of(&server, door, compression, arguments.batch, arguments.hasty).await?;
+    let window = Duration::from_secs(arguments.seconds);
+
+    let peak = clients::run(&target, &server, arguments.clients, Demand::All, window).await?;
+    println!("{}", row(name, "all it can take", &peak, peak.spans_per_s));
+    let mut acknowledged = peak.acknowledged;
+    for times in &arguments.times {
+        let of_one = Demand::SpansPerSecond(peak.spans_per_s / f64::from(arguments.clients));
+        let outcome = clients::run(&target, &server, arguments.clients * times, of_one, window).await?;
+        acknowledged += outcome.acknowledged;
+        println!("{}", row(name, &format!("{times} times"), &outcome, peak.spans_per_s));
+    }
+    server.wait_until_committed().await?;
+    let stored = server.count().await?;
+    ensure!(stored == acknowledged, "{stored} spans are stored, {acknowledged} were acknowledged");
+    println!("| {name} | | all {acknowledged} acknowledged spans are stored, none twice | | | |");
+    server.stop().await
+}
+
+fn row(name: &str, wanted: &str, outcome: &Outcome, peak: f64) -> String {
+    let Outcome { taken_per_s, refused_per_s, unanswered_per_s, spans_per_s, most_resident_mib, .. } = outcome;
+    format!(
+        "| {name} | {wanted} | {taken_per_s:.0}, {refused_per_s:.0}, {unanswered_per_s:.1} | {spans_per_s:.0} | {:.1} % | {most_resident_mib:.0} |",
+        spans_per_s * 100.0 / peak
+    )
+}
