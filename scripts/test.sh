@@ -6,7 +6,7 @@ set -euo pipefail
 step_number=0
 step_name=""
 step_start=0
-total_steps=11
+total_steps=12
 
 step() {
   step_end
