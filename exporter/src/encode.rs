@@ -5,7 +5,8 @@
 //! | [`SpanWriter`] | writes one `Span` message from plain values; the Python tracer uses it too |
 //! | [`write_span`] | writes one `Span` message from the SDK's `SpanData` |
 //! | [`EncodedResource`], [`EncodedEnvelope`] | what stands around spans: resource, and resource with scope |
-//! | [`EncodedBatch`] | spans under their envelopes, not yet cut into requests |
+//! | [`EncodedRecords`] | monitoring records; [`RecordSubject`] is the part that records of one feature share |
+//! | [`EncodedBatch`] | spans under their envelopes, and records, not yet cut into requests |
 //! | [`EncodedRequest`] | the bytes of one request to Scouter or to an OTLP server, sent as they are on every attempt |
 //!
 //! A span's bytes hold neither resource nor scope, so those can be set late and are written once a request.
@@ -18,6 +19,7 @@ mod batch;
 mod buffer;
 mod envelope;
 mod halve;
+mod records;
 mod sdk;
 mod span;
 mod value;
@@ -28,11 +30,12 @@ mod tests;
 
 pub use batch::{EncodedBatch, EncodedRequest, RequestFormat, TooLarge};
 pub use envelope::{EncodedEnvelope, EncodedResource, ScopeRef};
+pub use records::{EncodedRecords, RecordSubject};
 pub use sdk::write_span;
 pub use span::{LinkRef, SpanHead, SpanWriter, StatusRef, unix_nano};
 pub use value::ValueRef;
 
-pub(crate) use batch::write_records_request;
+pub(crate) use batch::MAX_RECORDS_PER_REQUEST;
 pub(crate) use buffer::keep_on_this_thread;
 pub(crate) use halve::first_name;
 pub(crate) use span::span_name;

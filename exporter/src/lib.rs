@@ -5,7 +5,8 @@
 //! | an application that uses `tracing` | [`init_tracing`]: provider, layer and guard in one call |
 //! | an OpenTelemetry `SdkTracerProvider` | [`GrpcSpanProcessor`]; or [`GrpcSpanExporter`] behind any processor of the SDK |
 //! | spans of your own, such as a binding to another language | [`encode::SpanWriter`] and [`Pipeline`] |
-//! | monitoring records | [`Pipeline::send_records`] |
+//! | features, metrics and evaluations of a model | [`queue::RecordQueue`] |
+//! | monitoring records that are made already | [`Pipeline::send_records`] |
 //! | tests of your own | [`InMemoryExporter`], which keeps what would have been sent |
 //! | another OTLP server, such as a collector | [`OtlpConfig`] with [`GrpcSpanProcessor::new_otlp`]; both at once: [`GrpcSpanProcessor::with_pipelines`] |
 //!
@@ -49,6 +50,7 @@
 //! The `opentelemetry` crates it was built with are re-exported, so that versions cannot diverge.
 
 pub mod encode;
+pub mod queue;
 
 mod config;
 mod destination;
@@ -58,6 +60,7 @@ mod in_memory;
 #[cfg(feature = "self-metrics")]
 mod metrics;
 mod otlp;
+mod payload;
 mod pipeline;
 mod processor;
 mod stats;
@@ -72,7 +75,8 @@ pub use pipeline::Pipeline;
 pub use processor::GrpcSpanProcessor;
 pub use scouter_tonic::{
     client::{
-        BlockingToken, Compression, ConfigError, ConfigFault, GrpcConfig, ProvidedToken, Secret, TokenError, TokenFuture, TokenProvider,
+        BlockingToken, Compression, ConfigError, ConfigFault, GrpcConfig, Payload, ProvidedToken, Secret, TokenError, TokenFuture,
+        TokenProvider,
     },
     message::{self, MonitoringRecord},
 };

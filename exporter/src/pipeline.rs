@@ -3,7 +3,7 @@
 //! Terms: a *unit* is a batch of the queue, or one call of `send`; it has a number, and is *settled* when each of its spans and records is
 //! exported, rejected or dropped. A *request* is what a unit is cut into.
 //!
-//! The way of a span: into the *lane* of its thread (`lanes`), with the lane's other spans to the queue (`state`), cut into requests by the
+//! The way of a span, and of a monitoring record: into the *lane* of its thread (`intake`, `lanes`), with what else waits there to the queue (`state`), cut into requests by the
 //! worker (`worker`), each delivered by a task of its own (`delivery`) when it is its turn (`health`).
 //!
 //! Invariants:
@@ -15,6 +15,7 @@
 mod budget;
 mod delivery;
 mod health;
+mod intake;
 mod lanes;
 mod state;
 mod worker;
@@ -29,22 +30,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prost::Message;
-use scouter_tonic::{
-    client::TokenProvider,
-    message::{MonitoringRecord, monitoring_record::Record},
-};
+use scouter_tonic::{client::TokenProvider, message::MonitoringRecord};
 use tokio::sync::oneshot;
 
 use self::state::{Flushing, Job, Outcome, Phase, Shared, Unit};
 use crate::{
     ConfigError, DropReason, ExportError, FlushError, GrpcConfig, OtlpConfig, QueueConfig, ShutdownReport, Stats,
     destination::Destination,
-    encode::{EncodedBatch, EncodedEnvelope, EncodedRequest, TooLarge, write_records_request},
+    encode::{EncodedBatch, EncodedEnvelope, EncodedRecords, EncodedRequest, MAX_RECORDS_PER_REQUEST, TooLarge},
 };
 
-/// Monitoring records in one request.
-const MAX_RECORDS_PER_REQUEST: usize = 4096;
+pub(crate) use self::intake::Offer;
+
 /// Time a shutdown takes beyond its timeout, to write down what was not delivered.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(20);
 /// Longest time a shutdown takes.
@@ -132,6 +129,19 @@ impl Pipeline {
         self.shared().push(envelope, span)
     }
 
+    /// Queues encoded monitoring records, all or none. Returns false when they were dropped and counted: the queue is full or shut down,
+    /// or the destination takes no records.
+    ///
+    /// Never blocks on I/O and never fails otherwise.
+    pub fn try_push_records(&self, records: &EncodedRecords) -> bool {
+        records.is_empty() || self.shared().push_records(records)
+    }
+
+    /// Queues encoded monitoring records, all or none, and does not count them when the queue is full.
+    pub(crate) fn offer_records(&self, records: &EncodedRecords) -> Offer {
+        if records.is_empty() { Offer::Taken } else { self.shared().offer_records(records) }
+    }
+
     /// Sends a batch and gives its outcome, bypassing the queue but not its bounds. The future needs no particular runtime, and
     /// is ready within [`Pipeline::timeout`]. Dropping it does not take the batch back.
     pub fn send(&self, batch: EncodedBatch) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
@@ -146,11 +156,9 @@ impl Pipeline {
     /// The future needs no particular runtime, and is ready within [`Pipeline::timeout`].
     pub fn send_records(&self, records: Vec<MonitoringRecord>) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
         let max = self.shared().destination.max_request_bytes();
-        let bytes = records.iter().map(Message::encoded_len).sum();
-        self.send_requests(Unit { records: records.len() as u64, ..Unit::default() }, bytes, move || {
-            let encoded = records.iter().map(|record| (record_kind(record), record.encode_to_vec()));
-            write_records_request(encoded, max, MAX_RECORDS_PER_REQUEST)
-        })
+        let encoded: EncodedRecords = records.iter().collect();
+        let unit = Unit { records: records.len() as u64, ..Unit::default() };
+        self.send_requests(unit, encoded.bytes(), move || encoded.requests(max, MAX_RECORDS_PER_REQUEST))
     }
 
     /// The one deadline of a request: connect, login and all attempts. A year for an OTLP destination without a limit.
@@ -395,20 +403,6 @@ impl Drop for Handle {
             shared = next;
         }
         shared.begin_shutdown(Instant::now() + DROP_GRACE);
-    }
-}
-
-fn record_kind(record: &MonitoringRecord) -> &'static str {
-    match &record.record {
-        Some(Record::Psi(_)) => "psi",
-        Some(Record::Spc(_)) => "spc",
-        Some(Record::Custom(_)) => "custom",
-        Some(Record::Eval(_)) => "eval",
-        Some(Record::Tag(_)) => "tag",
-        Some(Record::Observability(_)) => "observability",
-        Some(Record::AgentTask(_)) => "agent_task",
-        Some(Record::AgentWorkflow(_)) => "agent_workflow",
-        None => "empty",
     }
 }
 

@@ -5,6 +5,8 @@
 mod authentication;
 #[path = "exporter/connections.rs"]
 mod connections;
+#[path = "exporter/json_payload.rs"]
+mod json_payload;
 #[path = "exporter/lifecycle.rs"]
 mod lifecycle;
 #[path = "exporter/otlp.rs"]
@@ -15,6 +17,8 @@ mod otlp_server;
 mod otlp_tls;
 #[path = "exporter/outcomes.rs"]
 mod outcomes;
+#[path = "exporter/record_queue.rs"]
+mod record_queue;
 #[path = "exporter/records.rs"]
 mod records;
 #[path = "exporter/runtimes.rs"]

@@ -16,8 +16,10 @@ use std::{
 
 use scouter_exporter::{
     GrpcConfig, GrpcSpanProcessor, Pipeline, QueueConfig,
+    message::monitoring_record::Record,
     opentelemetry::trace::{Tracer, TracerProvider},
     opentelemetry_sdk::trace::SdkTracerProvider,
+    queue::{Metric, Metrics, Profile, RecordQueue, RecordQueueConfig},
 };
 
 use server::{PATIENCE, Server};
@@ -43,6 +45,11 @@ fn serving() {
         let mut names: Vec<String> = inserts.iter().flat_map(server::Insert::spans).map(|span| span.name).collect();
         names.sort_unstable();
         assert_eq!(names, ["before", "child", "child again", "parent", "parent again", "queued"], "each span arrives once");
+        let records = inserts.iter().flat_map(|insert| insert.request().records).filter_map(|record| record.record);
+        let mut means: Vec<f64> =
+            records.map(|record| if let Record::Custom(custom) = record { custom.value } else { panic!("{record:?}") }).collect();
+        means.sort_unstable_by(f64::total_cmp);
+        assert_eq!(means, [2.0, 10.0], "what was counted before the fork is the parent's");
         let batches: HashSet<Vec<u8>> = inserts.iter().map(|insert| insert.request().batch_id).collect();
         assert_eq!(batches.len(), inserts.len(), "parent and child must not share a batch_id: the second would count as a repetition");
     }
@@ -56,6 +63,10 @@ fn end_span(provider: &SdkTracerProvider, name: &'static str) {
 fn forking(server_uri: String) {
     let config = GrpcConfig { server_uri, username: String::new(), timeout: PATIENCE, ..GrpcConfig::default() };
     let queue = QueueConfig { schedule_delay: Duration::from_secs(3600), ..QueueConfig::default() };
+    let profile = Profile::from_json(include_str!("fixtures/scouter-0.25/profile_custom.json")).unwrap();
+    let queues = RecordQueue::new([("alias", profile)], config.clone(), RecordQueueConfig::default()).unwrap();
+    let insert = |value: f64| queues.get("alias").unwrap().insert(&Metrics::new([Metric::new("acc", value)])).unwrap();
+    insert(1.0);
     let processor = GrpcSpanProcessor::new(config, queue).unwrap();
     let pipeline = processor.pipeline().clone();
     let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
@@ -72,11 +83,16 @@ fn forking(server_uri: String) {
     if child == 0 {
         pipeline.after_fork_in_child();
         assert_eq!(pipeline.stats().spans.ended, 0);
+        queues.after_fork_in_child();
+        assert_eq!(queues.stats().queue("alias").unwrap().inserted, 0);
     }
+    insert(if child == 0 { 10.0 } else { 3.0 });
     end_span(&provider, first);
     send_record(&pipeline);
     pipeline.flush(PATIENCE).unwrap();
     end_span(&provider, second);
+    let records = queues.shutdown(PATIENCE);
+    assert!(records.undelivered == 0 && records.stats.delivery.records.exported == 1, "{records:?}");
     let report = pipeline.shutdown(PATIENCE);
     assert!(report.undelivered == 0 && report.stats.spans.is_balanced(), "{report:?}");
     if child == 0 {

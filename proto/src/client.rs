@@ -30,6 +30,7 @@ use std::{
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use prost::Message as _;
 use tokio::time::{Instant, timeout_at};
 use tonic::{
     Code, Request, Response,
@@ -50,15 +51,15 @@ use self::{
 use crate::{
     codec::SendBytes,
     grpc::{
-        InsertMessageResponse, LoginRequest, LoginResponse, RefreshTokenRequest, RefreshTokenResponse, ValidateTokenRequest,
-        ValidateTokenResponse,
+        InsertMessageRequest, InsertMessageResponse, LoginRequest, LoginResponse, RefreshTokenRequest, RefreshTokenResponse,
+        ValidateTokenRequest, ValidateTokenResponse,
     },
     path,
 };
 
 pub use self::{
     channel::user_agent,
-    config::{Compression, ConfigError, ConfigFault, DEFAULT_TIMEOUT, GrpcConfig, Secret},
+    config::{Compression, ConfigError, ConfigFault, DEFAULT_TIMEOUT, GrpcConfig, Payload, Secret},
     error::{CallError, CallErrorKind, is_retryable_code},
     health::HealthStatus,
     otlp::TraceExportAnswer,
@@ -153,11 +154,36 @@ impl GrpcClient {
     /// See [`CallErrorKind`]. After `DeadlineExceeded` or `Retryable` the server may have stored the request; sending the same bytes
     /// again is safe, because they carry the same `batch_id`.
     pub async fn insert_message(&self, request: Bytes, deadline: Instant) -> Result<InsertMessageResponse, CallError> {
+        self.insert(request, true, deadline).await
+    }
+
+    /// Sends the JSON of Scouter's `MessageRecord`, for a server that reads nothing else. Such a server neither says what it rejects nor
+    /// recognises a repetition.
+    ///
+    /// # Errors
+    /// See [`CallErrorKind`].
+    pub async fn insert_message_record(&self, json: Vec<u8>, deadline: Instant) -> Result<InsertMessageResponse, CallError> {
+        let request = InsertMessageRequest { message_record: json, ..InsertMessageRequest::default() };
+        self.insert(request.encode_to_vec().into(), false, deadline).await
+    }
+
+    /// Whether requests must be JSON: because the configuration says so, or the server's answer to the login, which is awaited.
+    ///
+    /// # Errors
+    /// Those of the login; see [`CallErrorKind`].
+    pub async fn wants_json(&self, deadline: Instant) -> Result<bool, CallError> {
+        if self.inner.config.payload == Payload::Json {
+            return Ok(true);
+        }
+        Ok(self.token(deadline).await?.is_some() && !self.inner.session.accepts_typed_messages())
+    }
+
+    async fn insert(&self, request: Bytes, is_typed: bool, deadline: Instant) -> Result<InsertMessageResponse, CallError> {
         let token = self.token(deadline).await?;
-        match self.insert_with(token.as_deref(), request.clone(), deadline).await {
+        match self.insert_with(token.as_deref(), request.clone(), is_typed, deadline).await {
             Err(error) if error.kind() == CallErrorKind::Unauthenticated && token.is_some() => {
                 let token = self.replace_token(token.as_deref(), deadline).await?;
-                self.insert_with(Some(&token), request, deadline).await
+                self.insert_with(Some(&token), request, is_typed, deadline).await
             }
             result => result,
         }
@@ -203,8 +229,14 @@ impl GrpcClient {
         self.inner.session.pause()
     }
 
-    async fn insert_with(&self, token: Option<&Token>, request: Bytes, deadline: Instant) -> Result<InsertMessageResponse, CallError> {
-        if token.is_some() && !self.inner.session.accepts_typed_messages() {
+    async fn insert_with(
+        &self,
+        token: Option<&Token>,
+        request: Bytes,
+        is_typed: bool,
+        deadline: Instant,
+    ) -> Result<InsertMessageResponse, CallError> {
+        if is_typed && token.is_some() && !self.inner.session.accepts_typed_messages() {
             // It would answer OK and store nothing: the fields are unknown to it.
             let message = "this server does not read typed spans and records (accepts_typed_messages is false in its login answer)";
             return Err(CallError::new(CallErrorKind::Refused, Code::Unimplemented, message));

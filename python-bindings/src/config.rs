@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use pyo3::prelude::*;
-use scouter_exporter::{Compression, Secret};
+use scouter_exporter::{Compression, Payload, Secret};
 
 use crate::error::Faults;
 
@@ -32,6 +32,8 @@ pub(crate) enum TransportType {
 ///     ca_file: PEM file of certificate authorities to trust beside the system's. ``SCOUTER_GRPC_CA_FILE``.
 ///     compression: ``"none"``, ``"gzip"`` or ``"zstd"``. None by default.
 ///     headers: Metadata for gateways on the way.
+///     payload: ``"auto"``, or ``"json"`` to write requests as the JSON that every Scouter server reads; ``"auto"`` does so where the
+///         server reads nothing else.
 ///
 /// Raises:
 ///     ConfigError: A `ValueError` that names every fault.
@@ -73,7 +75,7 @@ impl GrpcConfig {
     #[pyo3(signature = (
         server_uri=None, username=None, password=None, timeout_secs=None, connect_timeout_secs=None,
         keep_alive_interval_secs=None, keep_alive_timeout_secs=None, keep_alive_while_idle=None,
-        *, insecure=None, ca_file=None, compression=None, headers=None
+        *, insecure=None, ca_file=None, compression=None, headers=None, payload=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
     fn new(
@@ -89,6 +91,7 @@ impl GrpcConfig {
         ca_file: Option<PathBuf>,
         compression: Option<&str>,
         headers: Option<BTreeMap<String, String>>,
+        payload: Option<&str>,
     ) -> PyResult<Self> {
         let mut faults = Faults::default();
         let from_env = scouter_exporter::GrpcConfig::from_variables(|name| {
@@ -128,6 +131,14 @@ impl GrpcConfig {
             Some(other) => {
                 faults.add(format!("compression must be \"none\", \"gzip\" or \"zstd\", not \"{other}\""));
                 Compression::None
+            }
+        };
+        config.payload = match payload {
+            None | Some("auto") => Payload::Auto,
+            Some("json") => Payload::Json,
+            Some(other) => {
+                faults.add(format!("payload must be \"auto\" or \"json\", not \"{other}\""));
+                Payload::Auto
             }
         };
         config.headers = headers.unwrap_or_default().into_iter().collect();
@@ -204,6 +215,14 @@ impl GrpcConfig {
             Compression::None => "none",
             Compression::Gzip => "gzip",
             Compression::Zstd => "zstd",
+        }
+    }
+
+    #[getter]
+    fn payload(&self) -> &'static str {
+        match self.config.payload {
+            Payload::Auto => "auto",
+            Payload::Json => "json",
         }
     }
 

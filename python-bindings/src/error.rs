@@ -35,6 +35,10 @@ impl Faults {
     }
 }
 
+pub(crate) fn config_error(message: String) -> PyErr {
+    python::ConfigError::new_err(message)
+}
+
 pub(crate) fn export_error(error: &ExportError) -> PyErr {
     let message = error.to_string();
     match error {

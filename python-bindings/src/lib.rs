@@ -9,6 +9,7 @@ mod error;
 mod exporter;
 mod log;
 mod processor;
+mod queue;
 mod report;
 mod scratch;
 mod span;
@@ -31,5 +32,14 @@ fn _scouter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tracer::SpanSinks>()?;
     module.add_class::<tracer::SpanCore>()?;
     module.add_class::<tracer::CurrentSpan>()?;
+    module.add_class::<queue::RecordQueue>()?;
+    module.add_class::<queue::Queue>()?;
+    module.add_class::<queue::EntityType>()?;
+    module.add_class::<queue::Feature>()?;
+    module.add_class::<queue::Features>()?;
+    module.add_class::<queue::Metric>()?;
+    module.add_class::<queue::Metrics>()?;
+    module.add_class::<queue::EvalRecord>()?;
+    module.add_function(wrap_pyfunction!(queue::to_json, module)?)?;
     module.add_function(wrap_pyfunction!(exporter::encode_spans, module)?)
 }

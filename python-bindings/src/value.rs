@@ -116,19 +116,19 @@ pub(crate) fn entries<'a>(mapping: &Bound<'_, PyAny>, arena: &'a Bump, depth: us
 }
 
 /// Walks any mapping. What is walked is a copy of its entries, since the `str()` of a value may change the mapping.
-pub(crate) fn for_each_item(
-    mapping: &Bound<'_, PyAny>,
-    mut each: impl FnMut(&Bound<'_, PyAny>, &Bound<'_, PyAny>) -> PyResult<()>,
+pub(crate) fn for_each_item<'py>(
+    mapping: &Bound<'py, PyAny>,
+    mut each: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>,
 ) -> PyResult<()> {
     if let Ok(dict) = mapping.cast_exact::<PyDict>() {
         for item in dict.items() {
-            let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
+            let (key, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = item.extract()?;
             each(&key, &value)?;
         }
         return Ok(());
     }
     for item in mapping.call_method0(intern!(mapping.py(), "items"))?.try_iter()? {
-        let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item?.extract()?;
+        let (key, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = item?.extract()?;
         each(&key, &value)?;
     }
     Ok(())

@@ -9,33 +9,38 @@ use scouter_tonic::limits::BATCH_ID_BYTES;
 use super::{
     buffer,
     envelope::EncodedEnvelope,
+    records::EncodedRecords,
     sdk::write_span,
     span::span_name,
     wire::{delimited, put_bytes_always, put_nested, put_varint, split_field, varint_len},
 };
 
-const REQUEST_RECORDS: u8 = delimited(3);
 const REQUEST_BATCH_ID: u8 = delimited(4);
 const SCOPE_SPANS: u8 = delimited(2);
 const SPAN: u8 = delimited(2);
 
 /// A tag and the longest length a request can hold.
-const FIELD_HEAD_BYTES: usize = 6;
+pub(super) const FIELD_HEAD_BYTES: usize = 6;
 /// `batch_id` with tag and length.
-const BATCH_ID_FIELD_BYTES: usize = 2 + BATCH_ID_BYTES;
+pub(super) const BATCH_ID_FIELD_BYTES: usize = 2 + BATCH_ID_BYTES;
 
 /// Bounds of what an emptied batch keeps.
 const MAX_KEPT_GROUPS: usize = 16;
 const MAX_KEPT_GROUP_BYTES: usize = 1024 * 1024;
 
-/// Encoded spans, grouped by envelope, ready to be cut into requests.
+/// Monitoring records in one request.
+pub(crate) const MAX_RECORDS_PER_REQUEST: usize = 4096;
+
+/// Encoded spans, grouped by envelope, and monitoring records, ready to be cut into requests.
 #[derive(Debug, Default)]
 pub struct EncodedBatch {
     groups: Vec<Group>,
     /// Index of the group used last: neighbours usually share their envelope.
     last: usize,
     spans: usize,
+    /// Of the spans.
     bytes: usize,
+    records: EncodedRecords,
 }
 
 #[derive(Debug)]
@@ -90,6 +95,8 @@ pub struct TooLarge {
     pub name: String,
     /// Its size, in bytes.
     pub bytes: usize,
+    /// A monitoring record, and no span.
+    pub is_record: bool,
 }
 
 impl EncodedBatch {
@@ -120,7 +127,12 @@ impl EncodedBatch {
         1 + varint_len(span_bytes as u64) + span_bytes
     }
 
-    /// Adds all spans of another batch.
+    /// Adds monitoring records.
+    pub fn push_records(&mut self, records: &EncodedRecords) {
+        self.records.append(records);
+    }
+
+    /// Adds all spans and records of another batch.
     pub(crate) fn append(&mut self, other: &Self) {
         for group in other.groups.iter().filter(|group| group.spans > 0) {
             let own = self.group(&group.envelope);
@@ -129,6 +141,7 @@ impl EncodedBatch {
         }
         self.spans += other.spans;
         self.bytes += other.bytes;
+        self.records.append(&other.records);
     }
 
     /// Spans in the batch.
@@ -136,19 +149,26 @@ impl EncodedBatch {
         self.spans
     }
 
-    /// Bytes of the spans in it.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// Monitoring records in the batch.
+    pub fn records(&self) -> usize {
+        self.records.len()
     }
 
-    /// True without spans.
+    /// Bytes of the spans and records in it.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.records.bytes()
+    }
+
+    /// True without spans and records.
     pub fn is_empty(&self) -> bool {
-        self.spans == 0
+        self.spans == 0 && self.records.is_empty()
     }
 
     /// True when its memory is of an ordinary size, so that keeping it saves more than it costs.
     pub(crate) fn is_worth_keeping(&self) -> bool {
-        self.groups.len() <= MAX_KEPT_GROUPS && self.groups.iter().all(|group| group.framed.capacity() <= MAX_KEPT_GROUP_BYTES)
+        self.groups.len() <= MAX_KEPT_GROUPS
+            && self.groups.iter().all(|group| group.framed.capacity() <= MAX_KEPT_GROUP_BYTES)
+            && self.records.capacity() <= MAX_KEPT_GROUP_BYTES
     }
 
     /// Removes everything and keeps the memory.
@@ -159,6 +179,7 @@ impl EncodedBatch {
         }
         self.spans = 0;
         self.bytes = 0;
+        self.records.clear();
     }
 
     #[inline]
@@ -181,8 +202,9 @@ impl EncodedBatch {
         self.requests_in(RequestFormat::Scouter, max_request_bytes)
     }
 
-    /// Cuts the batch into requests of at most `max_request_bytes` each. A span that fits no request alone is left out and
-    /// named in the second list; everything else is in exactly one request.
+    /// Cuts the batch into requests of at most `max_request_bytes` each. A span or record that fits no request alone is left out and
+    /// named in the second list; everything else is in exactly one request. Spans and records go in requests of their own, and
+    /// records in Scouter's only: OTLP has no place for them.
     pub fn requests_in(&self, format: RequestFormat, max_request_bytes: usize) -> (Vec<EncodedRequest>, Vec<TooLarge>) {
         let mut requests = Vec::new();
         let mut too_large = Vec::new();
@@ -201,7 +223,7 @@ impl EncodedBatch {
                         requests.push(request);
                     }
                     if !plan.fits(self, index, len) {
-                        too_large.push(TooLarge { name: span_name(span).unwrap_or("?").to_owned(), bytes: span.len() });
+                        too_large.push(TooLarge { name: span_name(span).unwrap_or("?").to_owned(), bytes: span.len(), is_record: false });
                         continue;
                     }
                 }
@@ -209,6 +231,11 @@ impl EncodedBatch {
             }
         }
         requests.extend(plan.finish(self));
+        if format == RequestFormat::Scouter {
+            let (of_records, too_large_records) = self.records.requests(max_request_bytes, MAX_RECORDS_PER_REQUEST);
+            requests.extend(of_records);
+            too_large.extend(too_large_records);
+        }
         (requests, too_large)
     }
 }
@@ -314,41 +341,7 @@ fn put_resource_spans(body: &mut Vec<u8>, format: RequestFormat, batch: &Encoded
     }
 }
 
-fn put_batch_id(body: &mut Vec<u8>) {
+pub(super) fn put_batch_id(body: &mut Vec<u8>) {
     let batch_id: [u8; BATCH_ID_BYTES] = rand::random();
     put_bytes_always(body, REQUEST_BATCH_ID, &batch_id);
-}
-
-/// Cuts encoded monitoring records into requests of at most `max_request_bytes` each.
-///
-/// `records` are encoded `MonitoringRecord` messages with their kind's name.
-pub(crate) fn write_records_request(
-    records: impl IntoIterator<Item = (&'static str, Vec<u8>)>,
-    max_request_bytes: usize,
-    max_records: usize,
-) -> (Vec<EncodedRequest>, Vec<TooLarge>) {
-    let mut requests = Vec::new();
-    let mut too_large = Vec::new();
-    let mut body = Vec::new();
-    let mut count = 0;
-    let finish = |body: &mut Vec<u8>, count: &mut usize| {
-        (*count > 0).then(|| {
-            put_batch_id(body);
-            EncodedRequest { body: std::mem::take(body).into(), spans: 0, records: std::mem::take(count) }
-        })
-    };
-    for (kind, record) in records {
-        let len = FIELD_HEAD_BYTES + record.len();
-        if BATCH_ID_FIELD_BYTES + len > max_request_bytes {
-            too_large.push(TooLarge { name: kind.to_owned(), bytes: record.len() });
-            continue;
-        }
-        if count == max_records || BATCH_ID_FIELD_BYTES + body.len() + len > max_request_bytes {
-            requests.extend(finish(&mut body, &mut count));
-        }
-        put_bytes_always(&mut body, REQUEST_RECORDS, &record);
-        count += 1;
-    }
-    requests.extend(finish(&mut body, &mut count));
-    (requests, too_large)
 }

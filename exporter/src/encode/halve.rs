@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    batch::{EncodedBatch, EncodedRequest, RequestFormat, write_records_request},
+    batch::{EncodedBatch, EncodedRequest, RequestFormat},
     envelope::{EncodedEnvelope, EncodedResource},
+    records::one_request,
     span::span_name,
     wire::{delimited, split_field},
 };
@@ -19,10 +20,7 @@ impl EncodedRequest {
     pub(crate) fn halve(&self, format: RequestFormat) -> Option<[Self; 2]> {
         if self.records > 1 {
             let records: Vec<_> = fields(&self.body)?.into_iter().filter(|field| field.tag == REQUEST_RECORD).collect();
-            let half = |records: &[Field<'_>]| {
-                let records = records.iter().map(|record| ("record", record.payload.to_vec()));
-                single(write_records_request(records, usize::MAX, usize::MAX).0)
-            };
+            let half = |records: &[Field<'_>]| one_request(records.iter().map(|record| record.payload));
             let (left, right) = records.split_at(records.len() / 2);
             return Some([half(left)?, half(right)?]);
         }

@@ -244,7 +244,6 @@ impl Delivery {
     /// One attempt; a shutdown that begins meanwhile shortens it.
     async fn attempt(&mut self, request: &EncodedRequest, deadline: Instant) -> Result<Outcome, CallError> {
         let shared = Arc::clone(&self.shared);
-        let bytes = request.body.len() as u64;
         let call = shared.destination.send(request.body.clone(), deadline.into());
         tokio::pin!(call);
         let answer = loop {
@@ -263,7 +262,7 @@ impl Delivery {
                 tracing::warn!(rejected_spans, rejected_records, message = %answer.message, "the server rejected a part of a request");
             });
         }
-        Ok(Outcome::Acknowledged { rejected_spans, rejected_records, message: answer.message, bytes })
+        Ok(Outcome::Acknowledged { rejected_spans, rejected_records, message: answer.message, bytes: answer.bytes })
     }
 
     /// The request's own deadline or that of the shutdown, whichever comes first.

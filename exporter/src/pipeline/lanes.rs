@@ -1,4 +1,4 @@
-//! Where spans wait as they end: a batch for every few threads, so that threads which end spans at the same time do not wait for each
+//! Where spans and records wait as they come: a batch for every few threads, so that threads which end spans at the same time do not wait for each
 //! other.
 //!
 //! Invariants:
@@ -31,7 +31,7 @@ static NUMBERS: AtomicUsize = AtomicUsize::new(0);
 pub(super) struct Lanes {
     /// A power of two.
     lanes: Box<[Lane]>,
-    /// Some lane may hold spans. Set with the first span of a lane.
+    /// Some lane may hold something. Set with the first span or record of a lane.
     pub(super) has_spans: AtomicBool,
 }
 
@@ -40,13 +40,14 @@ pub(super) struct Lanes {
 #[repr(align(128))]
 struct Lane(Mutex<Intake>);
 
-/// The spans of a lane, and the account of those it did not take.
+/// The spans and records of a lane, and the account of those it did not take.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     pub(super) is_closed: bool,
     pub(super) batch: EncodedBatch,
     pub(super) share: Share,
     pub(super) dropped: Dropped,
+    pub(super) dropped_records: Dropped,
     /// Most bytes ever taken of the budget, as seen here.
     pub(super) high_water: u64,
 }

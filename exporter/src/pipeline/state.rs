@@ -16,13 +16,13 @@ use super::{
     NextAfterFork,
     budget::{Budget, Share},
     health::Health,
-    lanes::{Intake, Lanes},
+    lanes::Lanes,
     worker,
 };
 use crate::{
     DropReason, ExportError, QueueConfig, Stats,
     destination::Destination,
-    encode::{EncodedBatch, EncodedEnvelope, EncodedRequest, TooLarge, span_name},
+    encode::{EncodedBatch, EncodedRequest, TooLarge},
     stats::Account,
 };
 
@@ -132,16 +132,16 @@ pub(super) struct State {
     pub(super) sidelined: usize,
     has_worker: bool,
     /// Full or old enough to be sent, oldest first.
-    batches: VecDeque<(u64, EncodedBatch)>,
+    pub(super) batches: VecDeque<(u64, EncodedBatch)>,
     /// When the worker noticed that there are spans in the lanes.
-    opened_at: Option<Instant>,
+    pub(super) opened_at: Option<Instant>,
     last_cut_at: Option<Instant>,
-    units: BTreeMap<u64, Unit>,
-    next_unit: u64,
+    pub(super) units: BTreeMap<u64, Unit>,
+    pub(super) next_unit: u64,
     flushes: Vec<Flushing>,
     next_flush: u64,
     told: Losses,
-    spare: Vec<EncodedBatch>,
+    pub(super) spare: Vec<EncodedBatch>,
 }
 
 impl Shared {
@@ -216,63 +216,10 @@ impl Shared {
         self.has_worker.store(true, Ordering::Release);
     }
 
-    /// Takes a span into the lane of this thread. False when it was dropped and counted.
-    pub(super) fn push(self: &Arc<Self>, envelope: &Arc<EncodedEnvelope>, span: &[u8]) -> bool {
-        let mut intake = self.lanes.of_this_thread();
-        if intake.is_closed {
-            intake.dropped.add(DropReason::Shutdown, 1);
-            return false;
-        }
-        if EncodedBatch::framed_len(span.len()) > self.destination.max_request_bytes() {
-            intake.dropped.add(DropReason::TooLarge, 1);
-            drop(intake);
-            let too_large = TooLarge { name: span_name(span).unwrap_or("?").to_owned(), bytes: span.len() };
-            self.lock().stats.last_error = Some(self.describe(&too_large));
-            return false;
-        }
-        let Some((share, used)) = self.budget.reserve(1, EncodedBatch::framed_len(span.len())) else {
-            intake.dropped.add(DropReason::QueueFull, 1);
-            return false;
-        };
-        if !self.ensure_worker() {
-            self.budget.release(share);
-            intake.dropped.add(DropReason::Internal, 1);
-            return false;
-        }
-        let is_first = intake.batch.is_empty();
-        intake.batch.push(envelope, span);
-        intake.share.add(share);
-        intake.high_water = intake.high_water.max(used);
-        let is_full = self.is_full(intake.batch.spans(), intake.batch.bytes());
-        if is_full {
-            self.lock().take_in(self, &mut intake);
-        }
-        let wake = is_full || (is_first && !self.lanes.has_spans.swap(true, Ordering::AcqRel));
-        drop(intake);
-        if wake {
-            self.wake.notify_one();
-        }
-        true
-    }
-
-    /// Whether a batch is worth a request.
-    fn is_full(&self, spans: usize, bytes: usize) -> bool {
-        spans >= self.queue.max_batch_spans || bytes >= self.destination.max_request_bytes() / 2
-    }
-
-    /// Moves what is in the lanes to the queue.
-    fn collect(&self) {
-        self.lanes.has_spans.store(false, Ordering::Release);
-        self.lock().opened_at = None;
-        for mut intake in self.lanes.each().filter(|intake| !intake.batch.is_empty()) {
-            self.lock().take_in(self, &mut intake);
-        }
-    }
-
     /// Moves what is in the lanes to the queue, lets everything go at once, and says what a flush waits for.
     pub(super) fn begin_flush(&self) -> Option<Flushing> {
         self.collect();
-        let refused: u64 = self.lanes.each().map(|intake| intake.dropped.total()).sum();
+        let refused: u64 = self.lanes.each().map(|intake| intake.dropped.total() + intake.dropped_records.total()).sum();
         let mut state = self.lock();
         if state.phase == Phase::Down {
             return None;
@@ -303,16 +250,6 @@ impl Shared {
             state.phase = Phase::Down;
         }
         (lost, !was_open)
-    }
-
-    /// Takes no more spans; those in the lanes go to the queue.
-    pub(super) fn close_lanes(&self) {
-        for mut intake in self.lanes.each() {
-            intake.is_closed = true;
-            if !intake.batch.is_empty() {
-                self.lock().take_in(self, &mut intake);
-            }
-        }
     }
 
     /// Drops and counts everything that is not settled, and ends. The lanes are closed.
@@ -360,9 +297,9 @@ impl Shared {
         let Some(first) = too_large.first() else { return Ok(()) };
         let message = self.describe(first);
         let count = too_large.len() as u64;
+        let records = too_large.iter().filter(|item| item.is_record).count() as u64;
+        let spans = count - records;
         let mut state = self.lock();
-        let is_records = state.units.get(&unit).is_some_and(|unit| unit.spans == 0);
-        let (spans, records) = if is_records { (0, count) } else { (count, 0) };
         let outcome = Outcome::Dropped { reason: DropReason::TooLarge, message: message.clone() };
         state.settle(&self.budget, unit, spans, records, outcome);
         drop(state);
@@ -371,7 +308,7 @@ impl Shared {
         Err(ExportError::Dropped { count, reason: DropReason::TooLarge, message })
     }
 
-    fn describe(&self, TooLarge { name, bytes }: &TooLarge) -> String {
+    pub(super) fn describe(&self, TooLarge { name, bytes, .. }: &TooLarge) -> String {
         let max = self.destination.max_request_bytes();
         format!("`{name}` has {bytes} bytes, which is more than a request of {max} bytes can hold")
     }
@@ -440,6 +377,11 @@ impl Shared {
             stats.spans.accepted += waiting;
             stats.spans.queued += waiting;
             intake.dropped.iter().for_each(|(reason, count)| stats.spans.dropped.add(reason, count));
+            let waiting_records = intake.batch.records() as u64;
+            stats.records.ended += waiting_records + intake.dropped_records.total();
+            stats.records.accepted += waiting_records;
+            stats.records.queued += waiting_records;
+            intake.dropped_records.iter().for_each(|(reason, count)| stats.records.dropped.add(reason, count));
             stats.pending_bytes_high_water = stats.pending_bytes_high_water.max(intake.high_water);
         }
         stats.pending_bytes = self.budget.used_bytes();
@@ -449,30 +391,6 @@ impl Shared {
 }
 
 impl State {
-    /// Takes the batch of a lane into the queue.
-    fn take_in(&mut self, shared: &Shared, intake: &mut Intake) {
-        let spans = intake.batch.spans();
-        let share = std::mem::take(&mut intake.share);
-        self.stats.spans.ended += spans as u64;
-        self.stats.spans.accepted += spans as u64;
-        self.stats.spans.queued += spans as u64;
-        if let Some((number, last)) = self.batches.back_mut()
-            && last.spans() + spans <= shared.queue.max_batch_spans
-            && !shared.is_full(0, last.bytes() + intake.batch.bytes())
-            && let Some(unit) = self.units.get_mut(number)
-        {
-            last.append(&intake.batch);
-            intake.batch.clear();
-            unit.spans += spans as u64;
-            unit.share.add(share);
-            return;
-        }
-        let batch = std::mem::replace(&mut intake.batch, self.spare.pop().unwrap_or_default());
-        self.batches.push_back((self.next_unit, batch));
-        self.units.insert(self.next_unit, Unit { spans: spans as u64, share, ..Unit::default() });
-        self.next_unit += 1;
-    }
-
     /// Takes a call of `send` into the account. `used_bytes`: of the budget, with it.
     pub(super) fn add_unit(&mut self, unit: Unit, used_bytes: u64) -> u64 {
         let number = self.next_unit;

@@ -191,15 +191,17 @@ fn a_08_credentials_do_not_cross_plaintext_to_another_host_unless_told_so() {
     }
 }
 
-#[test]
-fn a_server_that_does_not_read_typed_messages_is_an_error_and_not_a_loss() {
-    let server = Server::start();
+#[tokio::test]
+async fn typed_bytes_handed_to_the_client_itself_are_refused_where_nobody_reads_them() {
+    let server = tokio::task::spawn_blocking(Server::start).await.unwrap();
     server.state().is_old_scouter = true;
-    let pipeline = pipeline(&server);
-    let error = block_on(pipeline.send(batch(0..2))).unwrap_err().to_string();
+    let client = GrpcClient::new(server.config()).unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    assert!(client.wants_json(deadline).await.unwrap());
+    let error = client.insert_message(Default::default(), deadline).await.unwrap_err().to_string();
     assert!(error.contains("accepts_typed_messages"), "{error}");
     assert!(server.inserts().is_empty());
-    assert_eq!(pipeline.stats().spans.dropped.get(DropReason::Refused), 2);
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }
 
 #[tokio::test]

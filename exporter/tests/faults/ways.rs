@@ -9,6 +9,7 @@ use scouter_exporter::{
         trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState, Tracer, TracerProvider},
     },
     opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanEvents, SpanExporter, SpanLinks},
+    queue::{Metric, Metrics, Profile, RecordQueue, RecordQueueConfig},
 };
 
 /// The deadline of a request, and of flush and shutdown.
@@ -27,11 +28,12 @@ pub(crate) enum Way {
     TokioMulti,
     TokioCurrent,
     NoRuntime,
+    RecordQueue,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::BatchThread, Self::Simple, Self::OurProcessor, Self::TokioMulti, Self::TokioCurrent, Self::NoRuntime];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::BatchThread, Self::Simple, Self::OurProcessor, Self::TokioMulti, Self::TokioCurrent, Self::NoRuntime, Self::RecordQueue];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,6 +70,7 @@ pub(crate) fn run(way: Way, operation: Operation, config: &GrpcConfig, expected:
             runtime.block_on(run_exporter(operation, config, expected))
         }
         Way::NoRuntime => block_on(run_exporter(operation, config, expected)),
+        Way::RecordQueue => run_queue(operation, config),
     };
     assert!(late <= PROMISED + SLACK, "{late:?} later than its timeout");
     late
@@ -153,6 +156,33 @@ async fn run_exporter(operation: Operation, config: GrpcConfig, expected: Expect
     late
 }
 
+/// A metric in a window that is not full: flush and shutdown have to close it first.
+fn run_queue(operation: Operation, config: GrpcConfig) -> Duration {
+    let profile = Profile::from_json(include_str!("../fixtures/scouter-0.25/profile_custom.json")).unwrap();
+    let queues = RecordQueue::new([("alias", profile)], config, RecordQueueConfig::default()).unwrap();
+    let start = Instant::now();
+    queues.get("alias").unwrap().insert(&Metrics::new([Metric::new("acc", 0.9)])).unwrap();
+    let mut late = start.elapsed();
+    let start = Instant::now();
+    match operation {
+        Operation::Export => {}
+        Operation::Flush => {
+            let _outcome = queues.flush(TIMEOUT);
+            late = late.max(start.elapsed().saturating_sub(TIMEOUT));
+            check_balance(queues.pipeline());
+        }
+        Operation::Shutdown => {
+            let _outcome = queues.shutdown(TIMEOUT);
+            late = late.max(start.elapsed().saturating_sub(TIMEOUT));
+        }
+    }
+    let report = queues.shutdown(Duration::from_millis(50));
+    let (records, account) = (&report.stats.delivery.records, report.stats.queue("alias").unwrap());
+    assert_eq!((records.ended, records.pending(), account.published), (1, 0, 1), "{report:?}");
+    assert!(records.is_balanced() && account.is_balanced(), "{report:?}");
+    late
+}
+
 fn check_expected(pipeline: &Pipeline, expected: Expected) {
     let stats = pipeline.stats();
     let count = match expected {
@@ -165,7 +195,7 @@ fn check_expected(pipeline: &Pipeline, expected: Expected) {
 
 pub(crate) fn check_balance(pipeline: &Pipeline) {
     let stats = pipeline.stats();
-    assert!(stats.spans.is_balanced(), "{stats:?}");
+    assert!(stats.spans.is_balanced() && stats.records.is_balanced(), "{stats:?}");
     assert_eq!(stats.spans.dropped.get(DropReason::Internal), 0, "something panicked: {stats:?}");
 }
 

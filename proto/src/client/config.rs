@@ -70,6 +70,16 @@ pub enum Compression {
     Zstd,
 }
 
+/// How spans and records are written in requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Payload {
+    /// As protobuf, unless the server says at login that it reads nothing but JSON.
+    #[default]
+    Auto,
+    /// As the JSON that every Scouter server reads.
+    Json,
+}
+
 /// Where Scouter's gRPC server is and how to speak to it. Plain data; [`GrpcConfig::validate`] finds every fault at once.
 #[derive(Clone)]
 pub struct GrpcConfig {
@@ -100,6 +110,8 @@ pub struct GrpcConfig {
     pub client_key_file: Option<PathBuf>,
     /// Compression of requests.
     pub compression: Compression,
+    /// How spans and records are written.
+    pub payload: Payload,
     /// Metadata sent with every call, for gateways in between. Values are treated as secrets.
     pub headers: Vec<(String, String)>,
     /// Largest request, in bytes before compression. A lower value than the server's is always safe.
@@ -127,6 +139,7 @@ impl Default for GrpcConfig {
             client_certificate_file: None,
             client_key_file: None,
             compression: Compression::None,
+            payload: Payload::Auto,
             headers: Vec::new(),
             max_request_bytes: MAX_REQUEST_BYTES,
             max_response_bytes: MAX_RESPONSE_BYTES,
@@ -152,6 +165,7 @@ impl fmt::Debug for GrpcConfig {
             .field("client_certificate_file", &self.client_certificate_file)
             .field("client_key_file", &self.client_key_file)
             .field("compression", &self.compression)
+            .field("payload", &self.payload)
             .field("headers", &header_names)
             .field("max_request_bytes", &self.max_request_bytes)
             .field("max_response_bytes", &self.max_response_bytes)

@@ -1,5 +1,6 @@
 """The Rust half of the package. Import from `scouter`, `scouter.tracing` and `scouter.transport` instead."""
 
+import datetime
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
@@ -21,7 +22,15 @@ from scouter.transport._http import HttpConfig
 
 __all__ = [
     "CurrentSpan",
+    "EntityType",
+    "EvalRecord",
+    "Feature",
+    "Features",
     "GrpcConfig",
+    "Metric",
+    "Metrics",
+    "Queue",
+    "RecordQueue",
     "SpanCore",
     "SpanExporter",
     "SpanProcessor",
@@ -31,6 +40,7 @@ __all__ = [
     "TransportType",
     "__version__",
     "encode_spans",
+    "to_json",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -76,6 +86,8 @@ class GrpcConfig:
         ca_file: PEM file of certificate authorities to trust beside the system's. ``SCOUTER_GRPC_CA_FILE``.
         compression: ``"none"``, ``"gzip"`` or ``"zstd"``. None by default.
         headers: Metadata for gateways on the way.
+        payload: ``"auto"``, or ``"json"`` to write requests as the JSON that every Scouter server reads; ``"auto"`` does
+            so where the server reads nothing else.
 
     Raises:
         ConfigError: A `ValueError` that names every fault.
@@ -96,6 +108,7 @@ class GrpcConfig:
         ca_file: str | PathLike[str] | None = None,
         compression: Literal["none", "gzip", "zstd"] | None = None,
         headers: Mapping[str, str] | None = None,
+        payload: Literal["auto", "json"] | None = None,
     ) -> Self: ...
     @property
     def server_uri(self) -> str:
@@ -133,6 +146,9 @@ class GrpcConfig:
     @property
     def compression(self) -> Literal["none", "gzip", "zstd"]:
         """How requests are compressed."""
+    @property
+    def payload(self) -> Literal["auto", "json"]:
+        """How spans and records are written."""
     @property
     def transport_type(self) -> TransportType:
         """`TransportType.Grpc`."""
@@ -365,4 +381,219 @@ def encode_spans(spans: Iterable[ReadableSpan]) -> bytes:
 
     Returns:
         The request's bytes; empty without spans.
+    """
+
+@final
+class EntityType:
+    """The kinds of items."""
+
+    Feature: ClassVar[EntityType]
+    Metric: ClassVar[EntityType]
+    Agent: ClassVar[EntityType]
+    GenAI: ClassVar[EntityType]
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ge__(self, value: object, /) -> bool: ...
+    def __gt__(self, value: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+    def __le__(self, value: object, /) -> bool: ...
+    def __lt__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+
+@final
+class Feature:
+    """One named value: a feature that a model was given.
+
+    Args:
+        name: The feature's name.
+        value: A number or a text; scalars of numpy are numbers.
+
+    Raises:
+        TypeError: If it is neither. The message names the feature.
+    """
+
+    def __new__(cls, name: str, value: object) -> Self: ...
+    @staticmethod
+    def int(name: str, value: object) -> Feature:
+        """A whole number."""
+    @staticmethod
+    def float(name: str, value: object) -> Feature:
+        """A number."""
+    @staticmethod
+    def string(name: str, value: str) -> Feature:
+        """A text."""
+    @staticmethod
+    def categorical(name: str, value: str) -> Feature:
+        """A category; the same as `string`."""
+    @property
+    def name(self) -> str:
+        """Its name."""
+    @property
+    def value(self) -> Any:
+        """Its value."""
+
+@final
+class Features:
+    """The features of one prediction.
+
+    Args:
+        features: A list of `Feature`, or names and values: a dict, a pydantic model, a dataclass, a row of pandas.
+
+    Raises:
+        TypeError: If a value is neither a number nor a text. The message names it.
+    """
+
+    def __new__(cls, features: object) -> Self: ...
+    @property
+    def features(self) -> list[Feature]:
+        """In the order given."""
+    @property
+    def entity_type(self) -> EntityType:
+        """`EntityType.Feature`."""
+
+@final
+class Metric:
+    """A value of a metric. Its name becomes lower case.
+
+    Args:
+        name: The metric's name.
+        value: A number; scalars of numpy are numbers.
+
+    Raises:
+        TypeError: If it is no number. The message names the metric.
+    """
+
+    def __new__(cls, name: str, value: object) -> Self: ...
+    @property
+    def name(self) -> str:
+        """Its name, in lower case."""
+    @property
+    def value(self) -> float:
+        """Its value."""
+
+@final
+class Metrics:
+    """Values of metrics at one moment.
+
+    Args:
+        metrics: A list of `Metric`, or names and values: a dict, a pydantic model, a dataclass, a row of pandas.
+
+    Raises:
+        TypeError: If a value is no number. The message names it.
+    """
+
+    def __new__(cls, metrics: object) -> Self: ...
+    @property
+    def metrics(self) -> list[Metric]:
+        """In the order given."""
+    @property
+    def entity_type(self) -> EntityType:
+        """`EntityType.Metric`."""
+
+@final
+class EvalRecord:
+    """One interaction of a model or an agent, to be evaluated.
+
+    Args:
+        context: What the evaluation looks at: a dict, a pydantic model or a dataclass. It is kept as JSON.
+        id: An id of the caller's choice.
+        session_id: What records of one session share; a UUID of version 7 when omitted.
+        trace_id: The trace it belongs to, 32 hexadecimal digits; anything else is none. Where there is none, a queue
+            takes that of the current span as the record is inserted.
+
+    Raises:
+        TypeError: If `context` is something else.
+    """
+
+    def __new__(cls, context: object = None, id: str | None = None, session_id: str | None = None, trace_id: str | None = None) -> Self: ...
+    @property
+    def uid(self) -> str:
+        """The record's own id, a UUID of version 7."""
+    @property
+    def record_id(self) -> str:
+        """The id of the caller's choice; empty for none."""
+    @record_id.setter
+    def record_id(self, value: str) -> None: ...
+    @property
+    def session_id(self) -> str:
+        """What records of one session share."""
+    @session_id.setter
+    def session_id(self, value: str) -> None: ...
+    @property
+    def trace_id(self) -> str | None:
+        """The trace it belongs to, in hexadecimal."""
+    @trace_id.setter
+    def trace_id(self, value: str | None) -> None: ...
+    entity_uid: str
+    """The profile it belongs to. A queue takes its own."""
+    @property
+    def created_at(self) -> datetime.datetime:
+        """When it was made."""
+    @property
+    def tags(self) -> list[str]:
+        """Its tags, as ``key=value``."""
+    @property
+    def entity_type(self) -> EntityType:
+        """`EntityType.Agent`."""
+    @property
+    def context(self) -> Any:
+        """What the evaluation looks at."""
+    def add_tag(self, key: str, value: str) -> None:
+        """Adds the tag ``key=value``."""
+    def update_context_field(self, key: str, value: object) -> None:
+        """Sets one field of the context."""
+    def model_dump_json(self) -> str:
+        """Gives the record as JSON, with the fields that Scouter gives it."""
+
+@final
+class Queue:
+    """The queue of one profile."""
+
+    def insert(self, item: object) -> None:
+        """Counts an item. Never raises and never waits: what cannot be used is counted, and logged the first time.
+
+        Args:
+            item: `Features`, `Metrics` or an `EvalRecord`, as the profile asks; or a mapping, a pydantic model, a
+                dataclass, or a row of pandas to make one of.
+        """
+    @property
+    def identifier(self) -> str:
+        """``space/name/vVERSION/type`` of the profile."""
+    @property
+    def entity_uid(self) -> str:
+        """The profile's id."""
+    def enable_capture(self) -> None:
+        """Keeps the evaluation records that are inserted from now on, beside sending them."""
+    def disable_capture(self) -> None:
+        """Keeps no more records; those kept can still be drained."""
+    def drain(self) -> list[EvalRecord]:
+        """Gives the records kept, and forgets them."""
+
+@final
+class RecordQueue:
+    """The Rust half of `scouter.ScouterQueue`."""
+
+    @staticmethod
+    def from_paths(paths: Sequence[tuple[str, str]], transport_config: GrpcConfig | None = None) -> RecordQueue: ...
+    @staticmethod
+    def from_json(profiles: Sequence[tuple[str, str]], transport_config: GrpcConfig | None = None) -> RecordQueue: ...
+    def queues(self) -> list[tuple[str, Queue]]:
+        """Every queue with its alias, in the order given."""
+    def flush(self, timeout_secs: float) -> bool:
+        """Publishes and delivers everything inserted before."""
+    def shutdown_within(self, timeout_secs: float) -> _ShutdownReport:
+        """Publishes and delivers what is left, and stops."""
+    def stats(self) -> dict[str, Any]:
+        """What became of items and records, by name."""
+    def set_sample_ratio(self, ratio: float) -> None: ...
+    def _after_fork_in_child(self) -> None: ...
+
+def to_json(value: object) -> str:
+    """Writes JSON text of any Python value.
+
+    Args:
+        value: Anything; what JSON has no words for becomes its text.
+
+    Returns:
+        The JSON text.
     """

@@ -6,7 +6,15 @@ traced program: faults of delivery are logged to the logger ``scouter`` and coun
 
 from __future__ import annotations
 
-__all__ = ["AuthenticationError", "ConfigError", "ExportError", "RejectedError", "ScouterError", "UnavailableError"]
+__all__ = [
+    "AuthenticationError",
+    "ConfigError",
+    "ExportError",
+    "MissingQueueError",
+    "RejectedError",
+    "ScouterError",
+    "UnavailableError",
+]
 
 
 class ScouterError(Exception):
@@ -31,3 +39,11 @@ class UnavailableError(ExportError):
 
 class RejectedError(ExportError):
     """The server took the request and refused it, or spans of it, for good."""
+
+
+class MissingQueueError(ScouterError, KeyError, RuntimeError):
+    """There is no queue of that alias. The message names those there are."""
+
+    def __str__(self) -> str:
+        """The message as it is; a `KeyError` would show it with quotes."""
+        return str(self.args[0])
