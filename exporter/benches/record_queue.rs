@@ -43,6 +43,9 @@ fn nowhere() -> RecordQueue {
     RecordQueue::new(kinds.map(|kind| (kind, profile(kind))), config, settings).unwrap()
 }
 
+/// A name, the alias of a queue, and what is done with it.
+type Case<'a> = (&'static str, &'static str, Box<dyn Fn(&Queue) + 'a>);
+
 fn insert(rounds: usize) {
     let ten = |count: usize| Features::new((0..count).map(|index| Feature::float(format!("f{index}"), index as f64 + 0.3)));
     let (three, ten) = (ten(3), ten(10));
@@ -50,7 +53,7 @@ fn insert(rounds: usize) {
     let lent: Vec<(&str, FeatureValue<'_>)> = ["f0", "f1", "f2"].map(|name| (name, FeatureValue::Float(1.5))).to_vec();
     let metrics = Metrics::new([Metric::new("acc", 0.9), Metric::new("mae", 12.5)]);
     let record = EvalRecord::from_json(format!("{{\"question\":\"{}\"}}", "x".repeat(200)));
-    let cases: [(&str, &str, Box<dyn Fn(&Queue)>); 7] = [
+    let cases: [Case<'_>; 7] = [
         ("PSI, 3 features", "psi", Box::new(|queue| queue.insert(black_box(&three)).unwrap())),
         ("PSI, 3 features, lent", "psi", Box::new(|queue| queue.insert_features(black_box(&lent)).unwrap())),
         ("PSI, a number and a category", "psi_categorical", Box::new(|queue| queue.insert(black_box(&mixed)).unwrap())),
