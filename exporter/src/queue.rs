@@ -8,7 +8,7 @@
 //! | evaluation | [`EvalRecord`] | itself, if the sample ratio keeps it |
 //!
 //! and in any case after [`RecordQueueConfig::max_age`], at a flush, and at shutdown. All queues share one
-//! [`Pipeline`](crate::Pipeline): one connection, one login, one bound, one account of what was delivered.
+//! [`Pipeline`]: one connection, one login, one bound, one account of what was delivered.
 //!
 //! ```no_run
 //! use scouter_exporter::{GrpcConfig, queue::{Feature, Features, RecordQueue, RecordQueueConfig}};

@@ -452,9 +452,9 @@ def test_json_is_sent_when_the_configuration_says_so(server: Server, uid: str) -
 
 
 def test_the_example_of_the_specification_runs_as_written(server: Server, run_python: Any) -> None:
-    program = (REPOSITORY / "examples" / "python" / "record_queue.py").read_text()
-    folder = REPOSITORY / "examples" / "python"
-    done = run_python(program.replace("Path(__file__)", f"Path({str(folder / 'record_queue.py')!r})"), {"SCOUTER_GRPC_URI": server.grpc_uri})
+    path = REPOSITORY / "examples" / "python" / "record_queue.py"
+    program = path.read_text().replace("Path(__file__)", f"Path({str(path)!r})")
+    done = run_python(program, {"SCOUTER_GRPC_URI": server.grpc_uri})
     assert (done.returncode, done.stdout, done.stderr) == (0, "delivered 22 records, 0 not delivered\n", "")
     uid = json.loads((REPOSITORY / "examples" / "queue" / "profile.json").read_text())["config"]["uid"]
     rows = server.sql(f"SELECT feature, bin_id FROM psi_drift WHERE entity_uid = '{uid}' AND bin_count = 1 ORDER BY feature")
