@@ -40,6 +40,5 @@ fn _scouter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue::Metric>()?;
     module.add_class::<queue::Metrics>()?;
     module.add_class::<queue::EvalRecord>()?;
-    module.add_function(wrap_pyfunction!(queue::to_json, module)?)?;
     module.add_function(wrap_pyfunction!(exporter::encode_spans, module)?)
 }

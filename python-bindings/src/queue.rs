@@ -282,15 +282,3 @@ fn unusable(name: &str, value: &Bound<'_, PyAny>, expected: &str) -> PyErr {
     let kind = value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!("{name} must be {expected}, not {kind}"))
 }
-
-/// Writes JSON text of any Python value.
-///
-/// Args:
-///     value: Anything; what JSON has no words for becomes its text.
-///
-/// Returns:
-///     The JSON text.
-#[pyfunction]
-pub(crate) fn to_json(value: &Bound<'_, PyAny>) -> PyResult<String> {
-    json::to_json(value)
-}

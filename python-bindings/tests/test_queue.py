@@ -95,6 +95,24 @@ def test_an_evaluation_belongs_to_the_trace_of_the_current_span(server: Server, 
     assert row["trace"] == trace_id
 
 
+def test_a_record_that_a_span_puts_into_the_queue_is_named_by_the_span(server: Server, uid: str) -> None:
+    from scouter import tracing
+
+    with ScouterQueue.from_profile({"eval": profile("genai", uid)}, server.config()) as queues:
+        tracer = tracing.init_tracer(f"queue-{uid}", transport_config=server.config(), scouter_queue=queues)
+        record = EvalRecord({"a": 1})
+        with tracer.start_as_current_span("answer") as span:
+            cast(Any, span).add_queue_item("eval", record)
+        assert queues.flush(20)
+    assert tracing.flush_tracer(20)
+    (row,) = server.sql(
+        f"SELECT e.uid, s.name, s.events FROM agent_eval_record e JOIN spans s ON s.trace_id = e.trace_id WHERE e.entity_uid = '{uid}'"
+    )
+    assert (row["uid"], row["name"]) == (record.uid, "answer")
+    assert record.uid in json.dumps(row["events"])
+    assert '"Agent' in json.dumps(row["events"])
+
+
 class Model(pydantic.BaseModel):
     f1: float
     f2: int

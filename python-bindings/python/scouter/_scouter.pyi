@@ -40,7 +40,6 @@ __all__ = [
     "TransportType",
     "__version__",
     "encode_spans",
-    "to_json",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -391,6 +390,9 @@ class EntityType:
     Metric: ClassVar[EntityType]
     Agent: ClassVar[EntityType]
     GenAI: ClassVar[EntityType]
+    @property
+    def name(self) -> str:
+        """``Feature``, ``Metric`` or ``Agent``."""
     def __eq__(self, value: object, /) -> bool: ...
     def __ge__(self, value: object, /) -> bool: ...
     def __gt__(self, value: object, /) -> bool: ...
@@ -587,13 +589,3 @@ class RecordQueue:
         """What became of items and records, by name."""
     def set_sample_ratio(self, ratio: float) -> None: ...
     def _after_fork_in_child(self) -> None: ...
-
-def to_json(value: object) -> str:
-    """Writes JSON text of any Python value.
-
-    Args:
-        value: Anything; what JSON has no words for becomes its text.
-
-    Returns:
-        The JSON text.
-    """

@@ -26,6 +26,15 @@ pub(crate) enum EntityType {
 
 #[pymethods]
 impl EntityType {
+    #[getter]
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Feature => "Feature",
+            Self::Metric => "Metric",
+            Self::Agent => "Agent",
+        }
+    }
+
     /// The name of `Agent` in earlier versions.
     #[classattr]
     #[pyo3(name = "GenAI")]
