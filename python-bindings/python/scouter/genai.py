@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from opentelemetry import trace
@@ -90,7 +90,8 @@ class LlmCall(_Call):
             attributes[f"llm.{direction}_messages.{index}.message.content"] = text
             parts.append({"role": role, "parts": [{"type": "text", "content": text}]})
             for number, tool in enumerate(message.get("tool_calls") or ()):
-                function = tool.get("function", tool) if isinstance(tool, Mapping) else {}
+                call: Mapping[str, Any] = tool if isinstance(tool, Mapping) else {}  # pyright: ignore[reportUnknownVariableType]
+                function: Mapping[str, Any] = call.get("function", call)
                 name, arguments = str(function.get("name", "")), captured(function.get("arguments", ""), MAX_CONTENT_CHARS)
                 prefix = f"llm.{direction}_messages.{index}.message.tool_calls.{number}.tool_call"
                 attributes[f"{prefix}.function.name"] = name
@@ -181,7 +182,7 @@ def llm_call(
     capture_content: bool | None = None,
     tracer: trace.Tracer | None = None,
     attributes: Mapping[str, AnyValue] | None = None,
-) -> Iterator[LlmCall]:
+) -> Generator[LlmCall, None, None]:
     """A span around a call of a model, named ``"<operation> <model>"``.
 
     Args:
@@ -232,7 +233,7 @@ def tool_call(
     description: str | None = None,
     capture_content: bool | None = None,
     tracer: trace.Tracer | None = None,
-) -> Iterator[ToolCall]:
+) -> Generator[ToolCall, None, None]:
     """A span around a call of a tool, named ``"execute_tool <name>"``.
 
     Args:
@@ -268,7 +269,7 @@ def agent_call(
     conversation_id: str | None = None,
     capture_content: bool | None = None,
     tracer: trace.Tracer | None = None,
-) -> Iterator[AgentCall]:
+) -> Generator[AgentCall, None, None]:
     """A span around a run of an agent, named ``"invoke_agent <name>"``.
 
     Args:
@@ -296,7 +297,7 @@ def agent_call(
 
 
 @contextlib.contextmanager
-def _failing(span: Span) -> Iterator[None]:
+def _failing(span: Span) -> Generator[None, None, None]:
     try:
         yield
     except Exception as error:

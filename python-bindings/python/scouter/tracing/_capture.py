@@ -89,7 +89,7 @@ def _plain(value: object, redact: Callable[[str], bool], depth: int, max_length:
             items.append(_plain(item, redact, depth + 1, max_length))  # pyright: ignore[reportUnknownArgumentType]
         return items
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"<{len(value)} bytes>"
+        return f"<{len(value)} bytes>"  # pyright: ignore[reportUnknownArgumentType]
     return str(value)[: max_length + 1]
 
 

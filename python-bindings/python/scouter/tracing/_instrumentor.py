@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from opentelemetry import baggage, context, propagate
@@ -118,7 +118,7 @@ def uninstrument() -> None:
 
 
 @contextlib.contextmanager
-def active_profile(profile: Any) -> Iterator[None]:
+def active_profile(profile: Any) -> Generator[None, None, None]:
     """Spans inside belong to this profile's entity rather than to the default one; baggage tells it to services that are called.
 
     Args:

@@ -193,7 +193,7 @@ class ScouterTracerProvider(sdk.TracerProvider):
         with self._tracers_lock:
             tracer = self._tracers.get(scope)
             if tracer is None:
-                tracer = self._tracers[scope] = ScouterTracer(self, scope, self._config_of(scope))
+                tracer = self._tracers[scope] = ScouterTracer(self, scope, self._config_of(scope))  # pyright: ignore[reportArgumentType]
             if not attributes:
                 self._by_name[name, version, schema_url] = tracer
         return tracer
@@ -207,7 +207,7 @@ class ScouterTracerProvider(sdk.TracerProvider):
         Returns:
             The tracer.
         """
-        return ScouterTracer(self, InstrumentationScope(name), _DISABLED)
+        return ScouterTracer(self, InstrumentationScope(name), _DISABLED)  # pyright: ignore[reportArgumentType]
 
     def reconfigure(self, *, resource: Resource, sampler: Sampler, defaults: Defaults | None = None) -> None:
         """Gives this provider and all its tracers another resource, another sampler and other defaults.

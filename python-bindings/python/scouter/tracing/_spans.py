@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextvars import Token
 from typing import Any, TypeVar
 
@@ -155,7 +155,7 @@ class StreamSpan:
         self._left_out = 0
 
     @contextlib.contextmanager
-    def current(self) -> Iterator[None]:
+    def current(self) -> Generator[None, None, None]:
         token = context_api.attach(self._inside)
         try:
             yield
@@ -245,7 +245,7 @@ def function_span(
     if inspect.isasyncgenfunction(function):
 
         @functools.wraps(function)
-        async def traced_async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async def traced_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             run = stream(args, kwargs)
             generator = function(*args, **kwargs)
             step = functools.partial(generator.asend, None)
@@ -255,7 +255,7 @@ def function_span(
                         item = await step()
                     run.add(item)
                     try:
-                        sent = yield item
+                        sent: Any = yield item
                         step = functools.partial(generator.asend, sent)
                     except GeneratorExit:
                         raise
@@ -285,7 +285,7 @@ def function_span(
                         item = step()
                     run.add(item)
                     try:
-                        sent = yield item
+                        sent: Any = yield item
                         step = functools.partial(generator.send, sent)
                     except GeneratorExit:
                         raise

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import os
-from typing import Any
-from urllib.parse import urlsplit
 
 from scouter._scouter import TransportType
 from scouter.errors import ConfigError
@@ -62,6 +59,8 @@ class HttpConfig:
         self._check()
 
     def _check(self) -> None:
+        from urllib.parse import urlsplit
+
         faults: list[str] = []
         parts = urlsplit(self.server_uri)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -88,9 +87,11 @@ class HttpConfig:
         """The value of the header ``authorization``. It is a secret."""
         if self._auth_token:
             return f"Bearer {self._auth_token}"
+        import base64
+
         return "Basic " + base64.b64encode(f"{self.username}:{self._password}".encode()).decode()
 
-    def _otlp_settings(self) -> dict[str, Any]:
+    def _otlp_settings(self) -> dict[str, object]:
         return {
             "endpoint": self.server_uri,
             "headers": {"authorization": self.authorization},
