@@ -22,8 +22,10 @@
 mod choose;
 mod commit_log;
 mod damage;
+mod encoding;
 mod error;
 mod gather;
+mod leaves;
 mod merge;
 mod order;
 mod pace;
@@ -34,6 +36,7 @@ mod snapshot;
 mod table;
 mod trace_index;
 mod vacuum;
+mod words;
 
 #[cfg(test)]
 mod tests;

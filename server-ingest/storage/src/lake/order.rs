@@ -2,9 +2,11 @@
 //!
 //! Rows are not moved here: an order names them, and whoever writes them gathers them a few thousand at a time.
 
+use std::ops::Range;
+
 use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
-use arrow::compute::{SortColumn, concat, interleave, lexsort_to_indices, rank};
-use arrow::datatypes::{DataType, Date32Type, Int32Type, Int64Type, Schema};
+use arrow::compute::{SortColumn, concat, lexsort_to_indices, rank};
+use arrow::datatypes::{DataType, Date32Type, Int32Type, Int64Type};
 use arrow::error::ArrowError;
 
 use crate::columns::Table;
@@ -19,18 +21,30 @@ pub(super) struct DateRows {
     pub(super) order: Vec<RowPlace>,
 }
 
-impl DateRows {
-    /// Some columns of these rows, in their order, as one batch.
-    pub(super) fn columns(&self, batches: &[RecordBatch], names: &[&str]) -> Result<RecordBatch, ArrowError> {
-        let schema = batches.first().map_or_else(|| Schema::empty().into(), RecordBatch::schema);
-        let indices = names.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
-        let gathered = indices.iter().map(|column| {
-            let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(*column).as_ref()).collect();
-            interleave(&arrays, &self.order)
-        });
-        let gathered = gathered.collect::<Result<Vec<_>, _>>()?;
-        RecordBatch::try_new(schema.project(&indices)?.into(), gathered)
+/// Rows of one batch that follow one another in it and in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) batch: usize,
+    pub(super) start: usize,
+    pub(super) rows: usize,
+}
+
+impl Run {
+    pub(super) fn range(&self) -> Range<usize> {
+        self.start..self.start + self.rows
     }
+}
+
+/// The runs of an order. Spans of one request are often one: whoever copies does it a run at a time.
+pub(super) fn runs(order: &[RowPlace]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for &(batch, row) in order {
+        match runs.last_mut() {
+            Some(run) if run.batch == batch && run.start + run.rows == row => run.rows += 1,
+            _ => runs.push(Run { batch, start: row, rows: 1 }),
+        }
+    }
+    runs
 }
 
 /// Orders the rows of all batches by date and the table's sort columns, and gives one run a date, dates ascending.

@@ -1,173 +1,160 @@
-//! Column chunks that are written from what is already known of a column, page by page.
+//! Column chunks that are written page by page from what is already known of a column.
 //!
-//! Parquet's own writer takes values. It hashes and compares each string to find the dictionary that is there already, and encodes
-//! each row of a column that has no value in any row: together a fifth of all CPU time between the wire and the table, measured.
-//! Three kinds of column are therefore written here: words of a known dictionary, one number for all rows, and no value in any
-//! row. They have no statistics. The rest goes through Parquet's writer.
+//! Parquet's own writer takes arrays of values. It hashes each string to find the dictionary that is there already, asks of each row which
+//! levels it has, copies values twice before they are compressed, and sets a compressor up for each page. Between the wire and the table
+//! that was a quarter of all CPU time, measured. So the usual kinds of columns are written here ([`super::words`], [`super::leaves`]);
+//! the rest goes through Parquet's writer.
 //!
-//! The bytes follow the Parquet format's pages "DATA_PAGE" and "DICTIONARY_PAGE" and its "RLE/bit-packing hybrid".
+//! The bytes follow the Parquet format's pages "DATA_PAGE" and "DICTIONARY_PAGE".
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, PageType, ZstdLevel};
 use parquet::column::page::{CompressedPage, Page, PageWriteSpec, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder, PageEncodingStats};
+use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder, PageEncodingStats};
+use parquet::file::properties::EnabledStatistics;
+use parquet::file::statistics::Statistics;
 use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
+use super::encoding::{bits_of, run};
+
 /// Rows of a page, so that a reader who knows which rows it wants need not decode all.
-const PAGE_ROWS: usize = 16_384;
+pub(super) const PAGE_ROWS: usize = 16_384;
 
-const ZSTD_LEVEL: i32 = 1;
+/// Files written here are merged soon, and merging compresses better. Between level 1 and this one are a third of the time and 20 bytes a
+/// span (`docs/performance.md`).
+const ZSTD_LEVEL: i32 = -3;
 
-/// Pages smaller than this are not compressed: setting the compressor up costs more than the disk they take.
-const MIN_COMPRESSED_BYTES: usize = 64;
+/// Chunks smaller than this are not compressed: it costs more than the disk they take.
+pub(super) const MIN_COMPRESSED_BYTES: usize = 64;
 
-/// A column whose values are the entries of a dictionary.
-pub(super) struct Keyed<'a> {
-    /// The entries in the encoding PLAIN.
-    pub(super) dictionary: Vec<u8>,
-    pub(super) entries: usize,
-    /// For each row with a value, in order, its entry.
-    pub(super) keys: &'a [u32],
-    /// For each row 1 if it has a value, else 0; nothing when all have.
-    pub(super) presence: Option<&'a [u32]>,
-    pub(super) rows: usize,
+/// Memory and a compressor for all pages of a file.
+pub(super) struct Workbench {
+    zstd: zstd::bulk::Compressor<'static>,
+    compressed: Vec<u8>,
+    /// A page that is being written.
+    pub(super) page: Vec<u8>,
+    /// Its numbers, or the lengths of its values.
+    pub(super) numbers: Vec<i64>,
+    /// Its levels.
+    pub(super) levels: Vec<u32>,
 }
 
-impl Keyed<'_> {
-    pub(super) fn write<W: Write + Send>(
-        &self,
-        column: ColumnDescPtr,
-        row_group: &mut SerializedRowGroupWriter<'_, W>,
-    ) -> Result<(), ParquetError> {
-        let codec = if self.dictionary.len() + self.keys.len() / 8 < MIN_COMPRESSED_BYTES {
-            Compression::UNCOMPRESSED
-        } else {
-            Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?)
-        };
-        let mut chunk = Chunk::new(column, codec)?;
-        chunk.dictionary(self.dictionary.clone(), self.entries)?;
-        let key_bits = bits_of(self.entries.saturating_sub(1)).max(1);
-        let mut first_key = 0;
-        for first_row in (0..self.rows).step_by(PAGE_ROWS) {
-            let rows = PAGE_ROWS.min(self.rows - first_row);
-            let presence = self.presence.map(|presence| &presence[first_row..][..rows]);
-            let keys = presence.map_or(rows, |presence| presence.iter().filter(|present| **present == 1).count());
-            let mut page = chunk.levels(rows, |page, bits| match presence {
-                Some(presence) => hybrid(page, presence, bits),
-                None => run(page, 1, rows, bits),
-            });
-            page.push(key_bits as u8);
-            hybrid(&mut page, &self.keys[first_key..][..keys], key_bits);
-            first_key += keys;
-            chunk.page(page, rows, Encoding::RLE_DICTIONARY)?;
-        }
-        chunk.close(self.rows, row_group)
+impl Workbench {
+    pub(super) fn new() -> io::Result<Self> {
+        let zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+        Ok(Self { zstd, compressed: Vec::new(), page: Vec::new(), numbers: Vec::new(), levels: Vec::new() })
+    }
+
+    fn compressed_page(&mut self) -> io::Result<Bytes> {
+        self.compressed.clear();
+        self.compressed.reserve(zstd::zstd_safe::compress_bound(self.page.len()));
+        self.zstd.compress_to_buffer(&self.page, &mut self.compressed)?;
+        Ok(Bytes::copy_from_slice(&self.compressed))
     }
 }
 
-/// Writes a leaf that has no value in any of `rows`, because at `level` something around it is null or empty.
-pub(super) fn write_nothing<W: Write + Send>(
-    column: ColumnDescPtr,
-    rows: usize,
-    level: u32,
-    row_group: &mut SerializedRowGroupWriter<'_, W>,
-) -> Result<(), ParquetError> {
-    let mut chunk = Chunk::new(column, Compression::UNCOMPRESSED)?;
-    let page = chunk.levels(rows, |page, bits| run(page, level, rows, bits));
-    chunk.page(page, rows, Encoding::PLAIN)?;
-    chunk.close(rows, row_group)
-}
+/// The smallest and the largest value of a page, as their plain bytes.
+pub(super) type Bounds = (Vec<u8>, Vec<u8>);
 
 /// A column chunk in memory.
-struct Chunk {
+pub(super) struct Chunk {
     column: ColumnDescPtr,
-    codec: Compression,
-    zstd: Option<zstd::bulk::Compressor<'static>>,
+    is_compressed: bool,
     bytes: TrackedWrite<Vec<u8>>,
     offsets: OffsetIndexBuilder,
+    index: Option<ColumnIndexBuilder>,
     encodings: Vec<PageEncodingStats>,
     dictionary_at: Option<u64>,
     first_page_at: Option<u64>,
     compressed: usize,
     uncompressed: usize,
+    rows: usize,
+    slots: usize,
+}
+
+/// What a data page holds, whose bytes are in [`Workbench::page`].
+pub(super) struct PageFacts {
+    pub(super) rows: usize,
+    /// Levels: one a row, but for lists one an element, and one an empty list.
+    pub(super) slots: usize,
+    pub(super) nulls: usize,
+    pub(super) encoding: Encoding,
+    pub(super) bounds: Option<Bounds>,
 }
 
 impl Chunk {
-    fn new(column: ColumnDescPtr, codec: Compression) -> Result<Self, ParquetError> {
-        let zstd = (codec != Compression::UNCOMPRESSED).then(|| zstd::bulk::Compressor::new(ZSTD_LEVEL));
-        Ok(Self {
+    pub(super) fn new(column: ColumnDescPtr, is_compressed: bool, statistics: EnabledStatistics) -> Self {
+        let index = (statistics == EnabledStatistics::Page).then(|| ColumnIndexBuilder::new(column.physical_type()));
+        Self {
             column,
-            codec,
-            zstd: zstd.transpose()?,
+            is_compressed,
             bytes: TrackedWrite::new(Vec::new()),
             offsets: OffsetIndexBuilder::new(),
+            index,
             encodings: Vec::new(),
             dictionary_at: None,
             first_page_at: None,
             compressed: 0,
             uncompressed: 0,
-        })
+            rows: 0,
+            slots: 0,
+        }
     }
 
-    /// A page that begins with its levels: nobody repeats, and `define` writes the definition levels.
-    fn levels(&self, rows: usize, define: impl FnOnce(&mut Vec<u8>, u32)) -> Vec<u8> {
-        let mut page = Vec::new();
-        let mut level = |max: i16, write: &mut dyn FnMut(&mut Vec<u8>, u32)| {
-            if max > 0 {
-                let start = page.len();
-                page.extend_from_slice(&[0; 4]);
-                write(&mut page, bits_of(max as usize));
-                let length = (page.len() - start - 4) as u32;
-                page[start..][..4].copy_from_slice(&length.to_le_bytes());
-            }
-        };
-        level(self.column.max_rep_level(), &mut |page, bits| run(page, 0, rows, bits));
-        let mut define = Some(define);
-        level(self.column.max_def_level(), &mut |page, bits| {
-            if let Some(define) = define.take() {
-                define(page, bits);
-            }
-        });
-        page
+    pub(super) fn column(&self) -> &ColumnDescPtr {
+        &self.column
     }
 
-    fn dictionary(&mut self, content: Vec<u8>, entries: usize) -> Result<(), ParquetError> {
+    /// Begins a page whose rows neither repeat nor, as far as they need them, have other definition levels than `define` writes.
+    pub(super) fn begin_page(&self, workbench: &mut Workbench, rows: usize, define: impl FnOnce(&mut Vec<u8>, &[u32], u32)) {
+        workbench.page.clear();
+        levels(&mut workbench.page, self.column.max_rep_level(), |page, bits| run(page, 0, rows, bits));
+        let present = &workbench.levels;
+        levels(&mut workbench.page, self.column.max_def_level(), |page, bits| define(page, present, bits));
+    }
+
+    /// The dictionary, whose entries are in [`Workbench::page`] in the encoding PLAIN.
+    pub(super) fn dictionary(&mut self, workbench: &mut Workbench, entries: usize) -> Result<(), ParquetError> {
         let page = |buf| Page::DictionaryPage { buf, num_values: entries as u32, encoding: Encoding::PLAIN, is_sorted: false };
-        let written = self.write(content, page)?;
+        let written = self.write(workbench, page)?;
         self.dictionary_at = Some(written.offset);
         self.count(PageType::DICTIONARY_PAGE, Encoding::PLAIN);
         Ok(())
     }
 
-    fn page(&mut self, content: Vec<u8>, rows: usize, encoding: Encoding) -> Result<(), ParquetError> {
+    pub(super) fn page(&mut self, workbench: &mut Workbench, facts: PageFacts) -> Result<(), ParquetError> {
+        let PageFacts { rows, slots, nulls, encoding, bounds } = facts;
         let page = |buf| Page::DataPage {
             buf,
-            num_values: rows as u32,
+            num_values: slots as u32,
             encoding,
             def_level_encoding: Encoding::RLE,
             rep_level_encoding: Encoding::RLE,
             statistics: None,
         };
-        let written = self.write(content, page)?;
+        let written = self.write(workbench, page)?;
         self.first_page_at.get_or_insert(written.offset);
         self.offsets.append_row_count(rows as i64);
         self.offsets.append_offset_and_size(written.offset as i64, written.compressed_size as i32);
+        if let Some(index) = &mut self.index {
+            let is_null = bounds.is_none();
+            let (least, most) = bounds.unwrap_or_default();
+            index.append(is_null, least, most, nulls as i64);
+        }
         self.count(PageType::DATA_PAGE, encoding);
+        self.rows += rows;
+        self.slots += slots;
         Ok(())
     }
 
-    fn write(&mut self, content: Vec<u8>, page: impl FnOnce(Bytes) -> Page) -> Result<PageWriteSpec, ParquetError> {
-        let uncompressed = content.len();
-        let content = match &mut self.zstd {
-            Some(zstd) => zstd.compress(&content)?,
-            None => content,
-        };
-        let page = CompressedPage::new(page(Bytes::from(content)), uncompressed);
+    fn write(&mut self, workbench: &mut Workbench, page: impl FnOnce(Bytes) -> Page) -> Result<PageWriteSpec, ParquetError> {
+        let content = if self.is_compressed { workbench.compressed_page()? } else { Bytes::copy_from_slice(&workbench.page) };
+        let page = CompressedPage::new(page(content), workbench.page.len());
         let written = SerializedPageWriter::new(&mut self.bytes).write_page(page)?;
         self.compressed += written.compressed_size;
         self.uncompressed += written.uncompressed_size;
@@ -181,92 +168,60 @@ impl Chunk {
         }
     }
 
-    fn close<W: Write + Send>(self, rows: usize, row_group: &mut SerializedRowGroupWriter<'_, W>) -> Result<(), ParquetError> {
+    pub(super) fn close<W: Write + Send>(
+        self,
+        statistics: Option<Statistics>,
+        row_group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> Result<(), ParquetError> {
         let mut encodings: Vec<Encoding> = self.encodings.iter().map(|pages| pages.encoding).collect();
         encodings.push(Encoding::RLE);
-        let metadata = ColumnChunkMetaData::builder(self.column)
-            .set_compression(self.codec)
+        let codec = if self.is_compressed { Compression::ZSTD(ZstdLevel::default()) } else { Compression::UNCOMPRESSED };
+        let mut metadata = ColumnChunkMetaData::builder(self.column)
+            .set_compression(codec)
             .set_encodings(encodings)
             .set_page_encoding_stats(self.encodings)
-            .set_num_values(rows as i64)
+            .set_num_values(self.slots as i64)
             .set_total_compressed_size(self.compressed as i64)
             .set_total_uncompressed_size(self.uncompressed as i64)
             .set_dictionary_page_offset(self.dictionary_at.map(|at| at as i64))
-            .set_data_page_offset(self.first_page_at.unwrap_or(0) as i64)
-            .build()?;
+            .set_data_page_offset(self.first_page_at.unwrap_or(0) as i64);
+        if let Some(statistics) = statistics {
+            metadata = metadata.set_statistics(statistics);
+        }
         let bytes = Bytes::from(self.bytes.into_inner()?);
         let close = ColumnCloseResult {
             bytes_written: bytes.len() as u64,
-            rows_written: rows as u64,
-            metadata,
+            rows_written: self.rows as u64,
+            metadata: metadata.build()?,
             bloom_filter: None,
-            column_index: None,
+            column_index: self.index.map(ColumnIndexBuilder::build).transpose()?,
             offset_index: Some(self.offsets.build()),
         };
         row_group.append_column(&bytes, close)
     }
 }
 
-/// Bits that numbers up to `max` need.
-fn bits_of(max: usize) -> u32 {
-    usize::BITS - max.leading_zeros()
-}
-
-/// `values` of `bits` each, as runs where eight or more are equal, else packed in groups of eight.
-fn hybrid(out: &mut Vec<u8>, values: &[u32], bits: u32) {
-    let mut packed_to = 0;
-    let mut at = 0;
-    while at < values.len() {
-        let value = values[at];
-        let length = values[at..].iter().take_while(|other| **other == value).count();
-        // A run may only follow whole groups, so its first values may have to fill the group before it.
-        let fill = (8 - (at - packed_to) % 8) % 8;
-        if length >= fill + 8 {
-            pack(out, &values[packed_to..at + fill], bits);
-            run(out, value, length - fill, bits);
-            packed_to = at + length;
-        }
-        at += length;
-    }
-    pack(out, &values[packed_to..], bits);
-}
-
-fn run(out: &mut Vec<u8>, value: u32, length: usize, bits: u32) {
-    if length > 0 {
-        varint(out, (length as u64) << 1);
-        out.extend_from_slice(&value.to_le_bytes()[..bits.div_ceil(8) as usize]);
+/// Levels up to `max` as a page of version 1 has them: after their length, and none at all where 0 is the only one.
+pub(super) fn levels(page: &mut Vec<u8>, max: i16, write: impl FnOnce(&mut Vec<u8>, u32)) {
+    if max > 0 {
+        let start = page.len();
+        page.extend_from_slice(&[0; 4]);
+        write(page, bits_of(max as usize));
+        let length = (page.len() - start - 4) as u32;
+        page[start..][..4].copy_from_slice(&length.to_le_bytes());
     }
 }
 
-/// One run of packed groups; the last is filled up with zeros.
-fn pack(out: &mut Vec<u8>, values: &[u32], bits: u32) {
-    if values.is_empty() {
-        return;
-    }
-    let groups = values.len().div_ceil(8);
-    varint(out, (groups as u64) << 1 | 1);
-    let end = out.len() + groups * bits as usize;
-    let (mut waiting, mut waiting_bits) = (0u64, 0);
-    for value in values {
-        waiting |= u64::from(*value) << waiting_bits;
-        waiting_bits += bits;
-        if waiting_bits >= 32 {
-            out.extend_from_slice(&(waiting as u32).to_le_bytes());
-            waiting >>= 32;
-            waiting_bits -= 32;
-        }
-    }
-    out.extend_from_slice(&waiting.to_le_bytes()[..waiting_bits.div_ceil(8) as usize]);
-    out.resize(end, 0);
+/// Writes a leaf that has no value in any of `rows`, because at `level` something around it is null or empty.
+pub(super) fn write_nothing<W: Write + Send>(
+    column: ColumnDescPtr,
+    rows: usize,
+    level: u32,
+    workbench: &mut Workbench,
+    row_group: &mut SerializedRowGroupWriter<'_, W>,
+) -> Result<(), ParquetError> {
+    let mut chunk = Chunk::new(column, false, EnabledStatistics::None);
+    chunk.begin_page(workbench, rows, |page, _, bits| run(page, level, rows, bits));
+    chunk.page(workbench, PageFacts { rows, slots: rows, nulls: rows, encoding: Encoding::PLAIN, bounds: None })?;
+    chunk.close(None, row_group)
 }
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-#[cfg(test)]
-mod tests;

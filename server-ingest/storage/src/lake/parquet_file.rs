@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, new_null_array};
+use arrow::array::{Array, AsArray, RecordBatch, new_null_array};
 use arrow::compute::{max, min};
 use arrow::datatypes::{DataType, Field, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
@@ -18,14 +18,16 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::statistics::Statistics;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnDescPtr, TypePtr};
 
 use super::LakeError;
-use super::gather::{Column, PIECE_ROWS, for_each_piece};
-use super::order::{DateRows, RowPlace};
-use super::pages::{Keyed, write_nothing};
+use super::gather::{Column, PIECE_ROWS, Plain};
+use super::order::{DateRows, RowPlace, Run, runs};
+use super::pages::{Workbench, write_nothing};
 use super::schema::{file_schema, leaf_types, time_column};
+use super::words::Few;
 use crate::columns::Table;
 
 /// How the footer of a file written here begins to name its writer. Only such files are known to be sorted.
@@ -125,65 +127,126 @@ impl FileFormat {
         let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&self.schema));
         let columns = self.schema.fields().iter().map(|field| {
             let index = batches.first().map_or(Ok(0), |batch| batch.schema_ref().index_of(field.name()))?;
-            Ok((field, Column::new(batches, index, field.is_nullable())))
+            Ok((field, index, Column::new(batches, index, field.is_nullable())))
         });
         let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
         let descriptions = writer.schema_descr().columns().to_vec();
+        let mut workbench = Workbench::new()?;
         for (number, order) in rows.order.chunks(ROW_GROUP_ROWS).enumerate() {
-            let mut encoders = factory.create_column_writers(number)?.into_iter();
-            let mut descriptions = descriptions.iter();
+            let rows = Rows { batches, order, runs: runs(order) };
+            // Made only if a column wants them: they have buffers, and a bloom filter to be cleared.
+            let mut encoders: Vec<Option<ArrowColumnWriter>> = Vec::new();
+            let mut first = 0;
             let mut row_group = writer.next_row_group()?;
-            for (field, column) in &columns {
-                let mut leaves = Vec::new();
-                leaf_types(field.data_type(), &mut leaves);
-                let leaves = leaves.len();
-                let encoders: Vec<_> = encoders.by_ref().take(leaves).collect();
-                let descriptions: Vec<_> = descriptions.by_ref().take(leaves).collect();
-                self.write_column(field, column, order, encoders, &descriptions, &mut row_group)?;
+            for (field, index, column) in &columns {
+                let mut types = Vec::new();
+                leaf_types(field.data_type(), &mut types);
+                let leaves = first..first + types.len();
+                first = leaves.end;
+                let descriptions = &descriptions[leaves.clone()];
+                if !self.write_column(column, &rows, descriptions, &mut workbench, &mut row_group)? {
+                    if encoders.is_empty() {
+                        encoders.extend(factory.create_column_writers(number)?.into_iter().map(Some));
+                    }
+                    write_plainly(field, *index, column, &rows, &mut encoders[leaves], &mut row_group)?;
+                }
             }
             row_group.close()?;
         }
         writer.into_inner()
     }
 
+    /// Writes a column of one of the usual kinds; false when it is of another.
     fn write_column(
         &self,
-        field: &Field,
         column: &Column<'_>,
-        order: &[RowPlace],
-        mut encoders: Vec<ArrowColumnWriter>,
-        leaves: &[&ColumnDescPtr],
+        rows: &Rows<'_>,
+        leaves: &[ColumnDescPtr],
+        workbench: &mut Workbench,
         row_group: &mut SerializedRowGroupWriter<'_, File>,
-    ) -> Result<(), ParquetError> {
-        let has_statistics = leaves.iter().any(|leaf| self.properties.statistics_enabled(leaf.path()) != EnabledStatistics::None);
-        let mut encode = |array| {
-            let values = compute_leaves(field, &array)?;
-            encoders.iter_mut().zip(&values).try_for_each(|(encoder, leaf)| encoder.write(leaf))
-        };
+    ) -> Result<bool, ParquetError> {
+        let statistics = leaves.iter().map(|leaf| self.properties.statistics_enabled(leaf.path()));
+        let statistics = statistics.reduce(|one, other| if one == EnabledStatistics::None { other } else { one });
+        let statistics = statistics.unwrap_or(EnabledStatistics::None);
+        let has_none = statistics == EnabledStatistics::None;
+        let runs = &rows.runs;
         match (column, leaves) {
-            (Column::Nothing(level), _) if !has_statistics => {
-                return leaves.iter().try_for_each(|leaf| write_nothing(Arc::clone(leaf), order.len(), *level, row_group));
+            (Column::Nothing(level), _) if has_none => {
+                for leaf in leaves {
+                    write_nothing(Arc::clone(leaf), rows.order.len(), *level, workbench, row_group)?;
+                }
             }
-            (Column::Words(words), [leaf]) if !has_statistics => return words.write(order, Arc::clone(leaf), row_group),
-            (Column::Same(value), [leaf]) if !has_statistics => {
-                let dictionary = value.to_le_bytes().to_vec();
-                let keys = vec![0; order.len()];
-                let keyed = Keyed { dictionary, entries: 1, keys: &keys, presence: None, rows: order.len() };
-                return keyed.write(Arc::clone(leaf), row_group);
+            (Column::Same(value), [leaf]) => Few::same(*value, rows.order.len()).write(
+                Arc::clone(leaf),
+                statistics,
+                i64::to_le_bytes,
+                |least, most, nulls| Statistics::int64(least, most, None, Some(nulls), false),
+                workbench,
+                row_group,
+            )?,
+            (Column::Words(words), [leaf]) if has_none || !words.has_long_words() => {
+                words.write(runs, Arc::clone(leaf), statistics, workbench, row_group)?;
             }
-            (Column::Nothing(_), _) => encode(new_null_array(field.data_type(), order.len()))?,
-            (Column::Words(words), _) => order.chunks(PIECE_ROWS).try_for_each(|piece| encode(words.array(piece)))?,
-            (Column::Same(value), _) => encode(Arc::new(Int64Array::from_value(*value, order.len())))?,
-            (Column::Plain { arrays, piece_rows }, _) => for_each_piece(arrays, *piece_rows, order, encode)?,
+            (Column::Leaf(values), [leaf]) if has_none || values.has_short_bounds() => {
+                values.write(None, runs, Arc::clone(leaf), statistics, workbench, row_group)?;
+            }
+            (Column::Lists { ends, empty, leaves: values }, leaves) if has_none && values.len() == leaves.len() => {
+                for (values, leaf) in values.iter().zip(leaves) {
+                    values.write(Some((ends, *empty)), runs, Arc::clone(leaf), statistics, workbench, row_group)?;
+                }
+            }
+            (Column::Small(numbers), [leaf]) if let Some(few) = Few::of(numbers, runs) => few.write(
+                Arc::clone(leaf),
+                statistics,
+                i32::to_le_bytes,
+                |least, most, nulls| Statistics::int32(least, most, None, Some(nulls), false),
+                workbench,
+                row_group,
+            )?,
+            _ => return Ok(false),
         }
-        encoders.into_iter().try_for_each(|encoder| encoder.close()?.append_to_row_group(row_group))
+        Ok(true)
     }
 
     fn time_range(&self, batches: &[RecordBatch], rows: &DateRows) -> Result<Option<(i64, i64)>, ArrowError> {
-        let times = rows.columns(batches, &[self.time_column])?;
-        let times = times.column(0).as_primitive::<TimestampMicrosecondType>();
-        Ok(min(times).zip(max(times)).filter(|_| times.null_count() == 0))
+        let mut range: Option<(i64, i64)> = None;
+        let times = batches.iter().map(|batch| Ok(batch.column(batch.schema_ref().index_of(self.time_column)?)));
+        let times = times.collect::<Result<Vec<_>, ArrowError>>()?;
+        for run in runs(&rows.order) {
+            let times = times[run.batch].as_primitive::<TimestampMicrosecondType>().slice(run.start, run.rows);
+            let Some((least, most)) = min(&times).zip(max(&times)).filter(|_| times.null_count() == 0) else { return Ok(None) };
+            range = Some(range.map_or((least, most), |(low, high)| (low.min(least), high.max(most))));
+        }
+        Ok(range)
     }
+}
+
+/// The rows of one row group.
+struct Rows<'a> {
+    batches: &'a [RecordBatch],
+    order: &'a [RowPlace],
+    runs: Vec<Run>,
+}
+
+/// Writes a column through Parquet's own writer.
+fn write_plainly(
+    field: &Field,
+    index: usize,
+    column: &Column<'_>,
+    rows: &Rows<'_>,
+    encoders: &mut [Option<ArrowColumnWriter>],
+    row_group: &mut SerializedRowGroupWriter<'_, File>,
+) -> Result<(), ParquetError> {
+    let mut encode = |array| {
+        let values = compute_leaves(field, &array)?;
+        encoders.iter_mut().flatten().zip(&values).try_for_each(|(encoder, leaf)| encoder.write(leaf))
+    };
+    match column {
+        Column::Nothing(_) => encode(new_null_array(field.data_type(), rows.order.len()))?,
+        Column::Words(words) => rows.order.chunks(PIECE_ROWS).try_for_each(|piece| encode(words.array(piece)))?,
+        _ => Plain::new(rows.batches, index).for_each_piece(rows.order, encode)?,
+    }
+    encoders.iter_mut().filter_map(Option::take).try_for_each(|encoder| encoder.close()?.append_to_row_group(row_group))
 }
 
 fn sync(file: &File) -> io::Result<u64> {

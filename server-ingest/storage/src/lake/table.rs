@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::commit_log::{self, Published, Replacing};
-use super::order::{DateRows, order_by_date};
+use super::order::{DateRows, order_by_date, runs};
 use super::parquet_file::FileFormat;
 use super::trace_index::{self, TraceIndexBuilder};
 use super::{DataFile, LakeError, Snapshot};
@@ -310,9 +310,8 @@ impl LakeTable {
             }
         };
         let mut index = TraceIndexBuilder::for_table(self.table);
-        if self.table == Table::Spans {
-            let ids = rows.columns(batches, &["trace_id"]).map_err(|source| LakeError::Arrow { table: self.table.name(), source })?;
-            index.add(&ids);
+        for run in runs(&rows.order) {
+            index.add_rows(&batches[run.batch], run.range());
         }
         index.write_for(&path);
         let (min_time_micros, max_time_micros) = facts.time_range_micros.unzip();

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,10 +50,15 @@ impl TraceIndexBuilder {
     }
 
     pub(super) fn add(&mut self, rows: &RecordBatch) {
+        self.add_rows(rows, 0..rows.num_rows());
+    }
+
+    /// Some rows of a batch.
+    pub(super) fn add_rows(&mut self, batch: &RecordBatch, rows: Range<usize>) {
         let Some(ids) = &mut self.0 else { return };
-        let Some(column) = rows.column_by_name("trace_id").and_then(|column| column.as_binary_opt::<i32>()) else { return };
+        let Some(column) = batch.column_by_name("trace_id").and_then(|column| column.as_binary_opt::<i32>()) else { return };
         let mut last: &[u8] = &[];
-        for row in 0..rows.num_rows() {
+        for row in rows {
             let id = column.value(row);
             if id != last {
                 ids.push(fingerprint(id));
