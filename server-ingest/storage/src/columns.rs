@@ -15,6 +15,7 @@ mod buffer;
 mod interner;
 mod json;
 mod json_read;
+mod keys;
 mod promoted;
 mod records;
 mod spans;

@@ -18,6 +18,7 @@ pub use judge::judge;
 pub use verdict::{MAX_RECORD_FIELDS, MAX_REJECTED, Malformed, RejectReason, Rejected, Verdict};
 
 pub(crate) use field::{Field, Fields, Wire};
+use value::usual_key_value;
 pub(crate) use value::{AnyValue, key_value};
 
 /// Which request message a payload is; the value is the field number of `ResourceSpans` in it.

@@ -413,6 +413,13 @@ pub(super) fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
 
 /// An array of strings. The bytes were judged to be UTF-8; should some not be, replacement characters stand for them.
 pub(super) fn string_array(offsets: OffsetBuffer<i32>, data: Buffer, nulls: Option<NullBuffer>) -> StringArray {
+    let has_all_bytes = offsets.last().is_some_and(|end| usize::try_from(*end).is_ok_and(|end| end <= data.len()));
+    let has_all_nulls = nulls.as_ref().is_none_or(|nulls| nulls.len() + 1 == offsets.len());
+    if has_all_bytes && has_all_nulls && data.is_ascii() {
+        // SAFETY: offsets rise from 0, which their type guarantees, and end within the bytes; ASCII is UTF-8 wherever it is cut. Arrow's own
+        // check takes three times as long (UTF-8, and each offset).
+        return unsafe { StringArray::new_unchecked(offsets, data, nulls) };
+    }
     StringArray::try_new(offsets.clone(), data.clone(), nulls.clone()).unwrap_or_else(|_| {
         let mut strings = StringBuilder::new();
         for (row, ends) in offsets.windows(2).enumerate() {

@@ -14,6 +14,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 
 use super::buffer::{Ids, Numbers, StringLists, Text, Words};
+use super::keys::Keys;
 use super::promoted::{COUNT, PROMOTED, Shape};
 use nested::{Events, Links};
 
@@ -35,6 +36,9 @@ pub(super) struct SpanColumns {
     walked: usize,
     sealed: Vec<RecordBatch>,
     envelope: envelope::EnvelopeCache,
+    keys: Keys,
+    /// The keys of the kinds' names in the open batch.
+    kinds: [Option<i32>; KINDS.len()],
 
     trace_id: Ids,
     span_id: Ids,
@@ -85,6 +89,8 @@ impl SpanColumns {
             walked: 0,
             sealed: Vec::new(),
             envelope: envelope::EnvelopeCache::default(),
+            keys: Keys::new(),
+            kinds: [None; KINDS.len()],
             trace_id: Ids::default(),
             span_id: Ids::default(),
             parent_span_id: Text::nullable(),

@@ -12,7 +12,7 @@ use scouter_tonic::message::MonitoringRecord;
 use scouter_tonic::message::monitoring_record::Record;
 
 use super::field::{Broken, Field, Fields, Wire};
-use super::{Envelope, MAX_RECORD_FIELDS, MAX_REJECTED, Malformed, RejectReason, Rejected, Verdict};
+use super::{Envelope, MAX_RECORD_FIELDS, MAX_REJECTED, Malformed, RejectReason, Rejected, Verdict, usual_key_value};
 
 /// Decides what of `payload` can be stored, in one pass and without building messages.
 ///
@@ -281,7 +281,27 @@ fn status(message: &[u8]) -> Judged<'_> {
     Ok(())
 }
 
+#[inline(always)]
 fn key_value<'a>(message: &'a [u8], depth: usize, whose: &'static str) -> Judged<'a> {
+    match usual_key_value(message) {
+        Some((key, value)) if depth <= MAX_ATTRIBUTE_DEPTH && is_plain(value) && key.is_ascii() => Ok(()),
+        _ => any_key_value(message, depth, whose),
+    }
+}
+
+/// Whether a value is a short string of ASCII, a truth value, a short whole number or a double, and nothing else.
+#[inline(always)]
+fn is_plain(value: &[u8]) -> bool {
+    match value {
+        [0x0a, length, text @ ..] => *length < 0x80 && usize::from(*length) == text.len() && text.is_ascii(),
+        [0x10 | 0x18, number] => *number < 0x80,
+        [0x18, low, high] => *low >= 0x80 && *high < 0x80,
+        [0x21, bits @ ..] => bits.len() == 8,
+        _ => false,
+    }
+}
+
+fn any_key_value<'a>(message: &'a [u8], depth: usize, whose: &'static str) -> Judged<'a> {
     for field in Fields::new(message) {
         let field = field?;
         match field.number {

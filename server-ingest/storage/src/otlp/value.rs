@@ -26,9 +26,28 @@ pub(crate) enum AnyValue<'a> {
     Map(Parts<'a>),
 }
 
+/// The key and the value's bytes of a `KeyValue` as nearly all are: the key, then the value, their lengths of one byte, and nothing else.
+#[inline(always)]
+pub(crate) fn usual_key_value(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (head, rest) = message.split_first_chunk::<2>()?;
+    if head[0] != 0x0a || head[1] >= 0x80 {
+        return None;
+    }
+    let (key, rest) = rest.split_at_checked(usize::from(head[1]))?;
+    let (head, value) = rest.split_first_chunk::<2>()?;
+    (head[0] == 0x12 && value.len() < 0x80 && usize::from(head[1]) == value.len()).then_some((key, value))
+}
+
 /// The key and the value of one `KeyValue`; no value field is the same as an empty value.
 #[inline]
 pub(crate) fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
+    match usual_key_value(message) {
+        Some((key, value)) => (key, AnyValue::read(value)),
+        None => any_key_value(message),
+    }
+}
+
+fn any_key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
     let mut key: &[u8] = &[];
     let mut value = None;
     let mut repeated = false;
@@ -51,6 +70,12 @@ impl<'a> AnyValue<'a> {
     /// Reads the message `AnyValue`.
     #[inline]
     pub(crate) fn read(message: &'a [u8]) -> Self {
+        if let [0x0a, length, text @ ..] = message
+            && *length < 0x80
+            && usize::from(*length) == text.len()
+        {
+            return Self::String(text);
+        }
         let mut fields = Fields::new(message).readable();
         match fields.next() {
             None => Self::Empty,

@@ -86,6 +86,7 @@ impl SpanColumns {
         self.sealed.push(batch);
         self.walked = 0;
         self.envelope.clear();
+        self.kinds.fill(None);
     }
 
     /// About how many bytes the rows take, the sealed ones included.

@@ -2,7 +2,8 @@
 
 use super::{PromotedColumn, SpanColumns};
 use crate::columns::json;
-use crate::columns::promoted::{self, EXCEPTION_MESSAGE, EXCEPTION_TYPE, PROMOTED, Source};
+use crate::columns::keys::Derivation;
+use crate::columns::promoted::{EXCEPTION_MESSAGE, EXCEPTION_TYPE};
 use crate::otlp::{AnyValue, key_value};
 
 use super::walk::occurrences;
@@ -36,13 +37,11 @@ impl<'a> EventDerivation<'a> {
 
 impl SpanColumns {
     #[inline]
-    pub(super) fn derive_from_span(&mut self, row: usize, key: &[u8], value: AnyValue<'_>) {
-        if let Some(index) = promoted::find(key) {
-            if PROMOTED[index].source != Source::ExceptionEvent {
-                self.promote(row, index, value);
-            }
-        } else if key.starts_with(b"scouter.") || key.starts_with(b"baggage.") {
-            self.derive_scouter(row, key, value);
+    pub(super) fn derive_from_span(&mut self, row: usize, derivation: Derivation, key: &[u8], value: AnyValue<'_>) {
+        match derivation {
+            Derivation::Nothing => {}
+            Derivation::Promoted(index) => self.promote(row, index, value),
+            Derivation::OfScouter => self.derive_scouter(row, key, value),
         }
     }
 

@@ -53,6 +53,7 @@ impl SpanColumns {
         let (mut dropped_attributes, mut dropped_events, mut dropped_links) = (0, 0, 0);
         let (mut status_code, mut status_message): (i32, &[u8]) = (0, &[]);
         let mut has_attributes = false;
+        self.keys.begin_span();
         for Field { number, wire } in Fields::new(span).readable() {
             match (number, wire) {
                 (1, Wire::Bytes(bytes)) => trace_id = bytes,
@@ -65,9 +66,10 @@ impl SpanColumns {
                 (8, Wire::Fixed64(value)) => end = value as i64,
                 (9, Wire::Bytes(attribute)) => {
                     let (key, value) = key_value(attribute);
-                    json::member(self.attributes.open(), !has_attributes, key, value);
+                    let derivation = self.keys.write(self.attributes.open(), !has_attributes, key);
+                    json::write(self.attributes.open(), value, 1);
                     has_attributes = true;
-                    self.derive_from_span(row, key, value);
+                    self.derive_from_span(row, derivation, key, value);
                 }
                 (10, Wire::Varint(value)) => dropped_attributes = value as u32,
                 (11, Wire::Bytes(event)) => self.event(row, event),
@@ -97,9 +99,9 @@ impl SpanColumns {
         self.start_unix_nano.push(start);
         self.duration_nano.push(end.wrapping_sub(start));
         self.name.put(row, name);
-        match kind_name(kind) {
-            Some(kind) => self.kind.put(row, kind.as_bytes()),
-            None => self.kind.put(row, itoa::Buffer::new().format(kind).as_bytes()),
+        match usize::try_from(kind).ok().and_then(|kind| *self.kinds.get(kind)?) {
+            Some(key) => self.kind.put_key(row, key),
+            None => self.put_kind(row, kind),
         }
         if status_code != 0 {
             self.status_code.put(row, status_code);
@@ -119,6 +121,19 @@ impl SpanColumns {
         self.links.end_row(row);
         self.end_derived(row);
         self.rows += 1;
+    }
+
+    /// The first of its kind in the batch, or one without a name.
+    #[cold]
+    fn put_kind(&mut self, row: usize, kind: i32) {
+        let key = match kind_name(kind) {
+            Some(name) => self.kind.key(name.as_bytes()),
+            None => self.kind.key(itoa::Buffer::new().format(kind).as_bytes()),
+        };
+        if let Some(known) = usize::try_from(kind).ok().and_then(|kind| self.kinds.get_mut(kind)) {
+            *known = Some(key);
+        }
+        self.kind.put_key(row, key);
     }
 
     fn event(&mut self, row: usize, event: &[u8]) {
