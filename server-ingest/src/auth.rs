@@ -2,7 +2,7 @@
 //!
 //! | credential | of | checked by |
 //! | --- | --- | --- |
-//! | `Bearer <token>` | a client that logs in | signature, then its session's and its user's row |
+//! | `Bearer <token>` | a client that logs in | signature (once a token), then its session's and its user's row |
 //! | `Bearer scouter_<id>_<secret>` | a client whose headers never change | the key's row |
 //! | `Basic <user:password>` | the same | Argon2 once, then a remembered HMAC for five minutes |
 //!
@@ -118,7 +118,7 @@ pub struct Caller {
     pub permissions: Permissions,
     /// What he should be told with his answer.
     pub warning: Option<String>,
-    claims: Option<Claims>,
+    claims: Option<Arc<Claims>>,
 }
 
 impl Caller {
@@ -277,9 +277,8 @@ impl Auth {
         if credential.starts_with(KEY_PREFIX) {
             return self.key_holder(credential).ok_or(TokenError::Key);
         }
-        let claims = self.claims(credential)?;
-        let user = self.user(&claims.sub).ok_or(TokenError::Invalid)?;
-        Ok(Caller { name: user.name, permissions: user.permissions, warning: None, claims: Some(claims) })
+        let (claims, permissions) = self.living(credential)?;
+        Ok(Caller { name: claims.sub.clone(), permissions, warning: None, claims: Some(claims) })
     }
 
     /// A fresh token for a caller who has used up half the life of his, to be sent back with the answer.
@@ -291,12 +290,16 @@ impl Auth {
         Some(self.key.sign(&Session { turn: claims.turn, ..session }, now))
     }
 
-    /// What a token says, if its session and its user are alive and the same.
-    fn claims(&self, token: &str) -> Result<Claims, TokenError> {
+    fn claims(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
+        Ok(self.living(token)?.0)
+    }
+
+    /// What a token says, if its session and its user are alive and the same, and what the user may do now.
+    fn living(&self, token: &str) -> Result<(Arc<Claims>, Permissions), TokenError> {
         let claims = self.key.verify(token)?;
-        let session = self.sessions.find(&claims.sid, unix_seconds_now()).ok_or(TokenError::Invalid)?;
-        let user = self.user(&claims.sub).filter(|user| user.active && user.stamp == session.stamp);
-        if user.is_some() && session.user == claims.sub { Ok(claims) } else { Err(TokenError::Invalid) }
+        let stamp = self.sessions.stamp(&claims.sid, &claims.sub, unix_seconds_now()).ok_or(TokenError::Invalid)?;
+        let permissions = self.with_user(&claims.sub, |user| (user.active && user.stamp == stamp).then_some(user.permissions));
+        Ok((claims, permissions.ok_or(TokenError::Invalid)?))
     }
 
     async fn basic(&self, credential: &str, from: IpAddr) -> Result<Caller, Denied> {
@@ -345,9 +348,13 @@ impl Auth {
     }
 
     fn user(&self, name: &str) -> Option<User> {
+        self.with_user(name, |user| Some(user.clone()))
+    }
+
+    fn with_user<T>(&self, name: &str, ask: impl FnOnce(&User) -> Option<T>) -> Option<T> {
         match &self.configured {
-            Some(user) if user.name == name => Some(user.clone()),
-            _ => self.accounts.rows().user(name).cloned(),
+            Some(user) if user.name == name => ask(user),
+            _ => ask(self.accounts.rows().user(name)?),
         }
     }
 }

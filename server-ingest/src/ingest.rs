@@ -180,22 +180,18 @@ impl Ingest {
             rejected_records: indexes(&verdict.rejected_records),
             payload,
         };
-        // On its own task: a caller who hangs up must neither leave the claim undecided while its frame is being written, nor
-        // give back room that its frame still takes.
-        let store = Arc::clone(&self.store);
-        let append = tokio::spawn(async move {
-            let outcome = store.append(frame).await;
-            match &outcome {
-                Ok(_) => claim.stored(),
-                Err(_) => drop(claim),
-            }
+        // Held by the frame, not by the caller: who hangs up must neither leave the claim undecided while his frame is being written, nor give
+        // back room that it still takes. Dropped uncalled, the id is free again.
+        let then = Box::new(move || {
+            claim.stored();
             drop(room);
-            outcome
         });
         let begun = Instant::now();
-        let written = tokio::time::timeout(APPEND_WAIT, append).await.map_err(|_| IngestError::Overloaded { come_again: RETRY_AFTER })?;
+        let written = tokio::time::timeout(APPEND_WAIT, self.store.append_then(frame, then))
+            .await
+            .map_err(|_| IngestError::Overloaded { come_again: RETRY_AFTER })?;
         self.metrics.time_stage(RequestStage::Append, begun.elapsed());
-        let _position: Position = written.map_err(|_| IngestError::ShuttingDown)??;
+        let _position: Position = written?;
         Ok(Accepted { receipt, refusal })
     }
 

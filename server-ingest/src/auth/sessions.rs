@@ -106,6 +106,11 @@ impl Sessions {
         self.lock().rows.get(id).filter(|row| !is_over(row, now)).cloned()
     }
 
+    /// Whether that session is alive and of that user, and the user's stamp when it began.
+    pub(super) fn stamp(&self, id: &str, user: &str, now: u64) -> Option<u64> {
+        self.lock().rows.get(id).filter(|row| !is_over(row, now) && row.user == user).map(|row| row.stamp)
+    }
+
     pub(super) fn exchange(&self, id: &str, turn: u64, now: u64) -> Exchange {
         let mut inner = self.lock();
         let Some(row) = inner.rows.get_mut(id) else { return Exchange::Unknown };

@@ -4,8 +4,10 @@
 //! after the login that began its session.
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,10 +16,12 @@ use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{replace_private, sessions::Session};
+use super::{lock, replace_private, sessions::Session};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 pub(super) const SESSION_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Tokens that are remembered; some hundred bytes each.
+const MAX_VERIFIED: usize = 4096;
 const KEY_BYTES: usize = 32;
 const KEY_FILE: &str = "token.key";
 
@@ -106,6 +110,8 @@ pub struct TokenKey {
     signing: EncodingKey,
     checking: DecodingKey,
     validation: Validation,
+    /// Tokens whose signature was good, so that a client that sends the same one with each request is not computed each time.
+    verified: Mutex<HashMap<String, Arc<Claims>>>,
 }
 
 impl TokenKey {
@@ -127,7 +133,8 @@ impl TokenKey {
         }
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
-        Ok(Self { signing: EncodingKey::from_secret(&key), checking: DecodingKey::from_secret(&key), validation })
+        let (signing, checking) = (EncodingKey::from_secret(&key), DecodingKey::from_secret(&key));
+        Ok(Self { signing, checking, validation, verified: Mutex::default() })
     }
 
     /// HMAC-SHA-256 of `message`, as text.
@@ -140,12 +147,27 @@ impl TokenKey {
         crypto::verify(mac, message.as_bytes(), &self.checking, Algorithm::HS256).unwrap_or(false)
     }
 
-    pub(super) fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+    /// What a token says, if it is ours and has not expired. Whether its session and user still are is the caller's to look up.
+    pub(super) fn verify(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
+        let known = lock(&self.verified).get(token).map(Arc::clone);
+        if let Some(claims) = known {
+            return if claims.exp < unix_seconds_now() { Err(TokenError::Expired) } else { Ok(claims) };
+        }
         let data = decode::<Claims>(token, &self.checking, &self.validation).map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => TokenError::Expired,
             _ => TokenError::Invalid,
         })?;
-        Ok(data.claims)
+        let claims = Arc::new(data.claims);
+        let mut verified = lock(&self.verified);
+        if verified.len() >= MAX_VERIFIED {
+            let now = unix_seconds_now();
+            verified.retain(|_, claims| claims.exp >= now);
+        }
+        if verified.len() >= MAX_VERIFIED {
+            verified.clear();
+        }
+        verified.insert(token.to_owned(), Arc::clone(&claims));
+        Ok(claims)
     }
 
     /// A token of `session`, which ends with it.
@@ -168,3 +190,6 @@ fn create_key(folder: &Path) -> io::Result<Vec<u8>> {
 pub(super) fn unix_seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,14 +13,15 @@ use std::{
 };
 
 use scouter_storage::log::BatchId;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 const WINDOW: Duration = Duration::from_secs(600);
 const MAX_IDS: usize = 1_000_000;
 
 #[derive(Debug)]
 enum State {
-    UnderWay(watch::Receiver<Option<bool>>),
+    /// Being written; who waits for the outcome.
+    UnderWay(Vec<oneshot::Sender<bool>>),
     Stored,
 }
 
@@ -51,7 +52,6 @@ pub(super) struct Claimed {
     ids: Arc<Mutex<Ids>>,
     id: [u8; 16],
     received_unix_nano: u64,
-    outcome: watch::Sender<Option<bool>>,
     is_stored: bool,
 }
 
@@ -71,17 +71,17 @@ impl DedupeWindow {
         let mut ids = lock(&self.0);
         ids.forget_old(received_unix_nano);
         match ids.states.entry(id.0) {
-            Entry::Occupied(entry) => match entry.get() {
+            Entry::Occupied(mut entry) => match entry.get_mut() {
                 State::Stored => Claim::Stored,
-                State::UnderWay(outcome) => {
-                    let mut outcome = outcome.clone();
-                    Claim::UnderWay(async move { outcome.wait_for(Option::is_some).await.is_ok_and(|stored| *stored == Some(true)) })
+                State::UnderWay(twins) => {
+                    let (sender, outcome) = oneshot::channel();
+                    twins.push(sender);
+                    Claim::UnderWay(async move { outcome.await.unwrap_or(false) })
                 }
             },
             Entry::Vacant(entry) => {
-                let (sender, receiver) = watch::channel(None);
-                entry.insert(State::UnderWay(receiver));
-                Claim::Mine(Claimed { ids: Arc::clone(&self.0), id: id.0, received_unix_nano, outcome: sender, is_stored: false })
+                entry.insert(State::UnderWay(Vec::new()));
+                Claim::Mine(Claimed { ids: Arc::clone(&self.0), id: id.0, received_unix_nano, is_stored: false })
             }
         }
     }
@@ -96,14 +96,19 @@ impl Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         let mut ids = lock(&self.ids);
-        if self.is_stored {
-            ids.states.insert(self.id, State::Stored);
+        let before = if self.is_stored {
             ids.order.push_back((self.id, self.received_unix_nano));
+            ids.states.insert(self.id, State::Stored)
         } else {
-            ids.states.remove(&self.id);
-        }
+            ids.states.remove(&self.id)
+        };
         drop(ids);
-        self.outcome.send_replace(Some(self.is_stored));
+        if let Some(State::UnderWay(twins)) = before {
+            for twin in twins {
+                // A twin that gave up does not ask any more.
+                let _ = twin.send(self.is_stored);
+            }
+        }
     }
 }
 

@@ -206,6 +206,9 @@ pub struct LogStats {
 /// closes a channel it holds; until then [`Log::close`] needs the other end to keep taking frames. A panic in it fails the log.
 pub type Sink = Box<dyn FnMut(Position, Frame) + Send>;
 
+/// Runs on the log's own thread between the sync and the answers, so it is quick and does not block or panic.
+pub type Then = Box<dyn FnOnce() + Send>;
+
 /// The log, open for writing. Dropping it closes it as [`Log::close`] does.
 pub struct Log {
     shared: Arc<Shared>,
@@ -267,8 +270,18 @@ impl Log {
     /// See [`LogError::is_retryable`]. After an error other than [`LogError::Failed`] the frame is not in the log; after
     /// `Failed` nobody knows, and opening the log again tells.
     pub async fn append_durable(&self, frame: Frame) -> Result<Position, LogError> {
+        self.append(frame, None).await
+    }
+
+    /// As [`Log::append_durable`], for callers that have to know of their frame even if they are not there any more: `then` is called
+    /// when the frame is durable, before the answer, and dropped when it never will be.
+    pub async fn append_durable_then(&self, frame: Frame, then: Then) -> Result<Position, LogError> {
+        self.append(frame, Some(then)).await
+    }
+
+    async fn append(&self, frame: Frame, then: Option<Then>) -> Result<Position, LogError> {
         let frame_bytes = self.admit(&frame)?;
-        let answered = self.shared.queue.push(frame, frame_bytes).await?;
+        let answered = self.shared.queue.push(frame, frame_bytes, then).await?;
         match answered.await {
             Ok(answer) => answer,
             Err(_) => Err(self.failed().unwrap_or(LogError::Closed)),

@@ -28,7 +28,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::columns::Table;
-use crate::log::{Frame, Log, LogStats, Position};
+use crate::log::{Frame, Log, LogStats, Position, Then};
 
 mod applier;
 mod cut;
@@ -117,12 +117,22 @@ impl Store {
     ///
     /// Waits while the log's queue is full. If the future is dropped, the frame may become durable or not.
     pub async fn append(&self, frame: Frame) -> Result<Position, StoreError> {
+        Ok(self.log_to_append_to()?.append_durable(frame).await?)
+    }
+
+    /// As [`Store::append`]; `then` is called when the frame is durable, also if the future was dropped, and dropped when it never
+    /// will be. It runs between a sync and its answers, so it is quick and does not block or panic.
+    pub async fn append_then(&self, frame: Frame, then: Then) -> Result<Position, StoreError> {
+        Ok(self.log_to_append_to()?.append_durable_then(frame, then).await?)
+    }
+
+    fn log_to_append_to(&self) -> Result<&Log, StoreError> {
         let Source::Log(log) = &self.source else { return Err(StoreError::ReadOnly) };
         if self.closing.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
         self.check_alive()?;
-        Ok(log.append_durable(frame).await?)
+        Ok(log)
     }
 
     /// All rows of a table: at least those of every frame that was durable when this was called.

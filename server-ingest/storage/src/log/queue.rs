@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{Frame, LogError, LogOptions, Position};
+use super::{Frame, LogError, LogOptions, Position, Then};
 
 /// Bytes are counted in steps of this, so that their number fits a semaphore.
 const STEP_BYTES: u64 = 1024;
@@ -15,6 +15,8 @@ pub(super) struct Pending {
     /// Bytes of the frame in a segment.
     pub(super) frame_bytes: u64,
     pub(super) answer: oneshot::Sender<Result<Position, LogError>>,
+    /// Called when the frame is durable, right before the answer; dropped when it never will be.
+    pub(super) then: Option<Then>,
     /// Room in the queue, given back when the frame was answered.
     pub(super) room: Room,
 }
@@ -69,7 +71,12 @@ impl Queue {
 
     /// Waits for room, queues the frame and returns where its answer will be. Waiting callers are served in their order;
     /// dropped while waiting, nothing was queued.
-    pub(super) async fn push(&self, frame: Frame, frame_bytes: u64) -> Result<oneshot::Receiver<Result<Position, LogError>>, LogError> {
+    pub(super) async fn push(
+        &self,
+        frame: Frame,
+        frame_bytes: u64,
+        then: Option<Then>,
+    ) -> Result<oneshot::Receiver<Result<Position, LogError>>, LogError> {
         let steps = u32::try_from(frame_bytes.div_ceil(STEP_BYTES)).unwrap_or(u32::MAX).min(self.max_steps);
         let bytes = Arc::clone(&self.bytes).acquire_many_owned(steps).await;
         let frames = Arc::clone(&self.frames).acquire_owned().await;
@@ -82,7 +89,7 @@ impl Queue {
         if let Some(error) = &state.ended {
             return Err(error.clone());
         }
-        state.pending.push(Pending { frame, frame_bytes, answer, room });
+        state.pending.push(Pending { frame, frame_bytes, answer, then, room });
         drop(state);
         self.filled.notify_one();
         Ok(answered)

@@ -217,6 +217,9 @@ impl Writer {
         self.note(first, commit);
         let mut handed_over = Vec::with_capacity(commit.len());
         for (position, pending) in (first..).map(Position).zip(commit.drain(..)) {
+            if let Some(then) = pending.then {
+                then();
+            }
             // A caller that gave up has dropped the other end; its frame stays.
             let _ = pending.answer.send(Ok(position));
             drop(pending.room);
