@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use scouter_examples::{
     door::{Door, Login},
@@ -32,6 +32,8 @@ use scouter_examples::{
     load::{LoadConfig, LoadReport, Until, run},
     server::{self, Memory, Server},
 };
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use cases::Case;
 
@@ -87,13 +89,23 @@ fn main() -> ExitCode {
         eprintln!("span_cost: {error:#}");
         return ExitCode::FAILURE;
     }
-    let measured = tokio::runtime::Runtime::new().context("no runtime").and_then(|runtime| runtime.block_on(measure_all(&arguments)));
+    let measured = tokio::runtime::Runtime::new().context("no runtime").and_then(|runtime| runtime.block_on(measure_or_stop(&arguments)));
     match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("span_cost: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// SIGTERM and SIGINT end the program at hand with this one: dropping it kills it.
+async fn measure_or_stop(arguments: &Arguments) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        measured = measure_all(arguments) => measured,
+        _ = terminate.recv() => bail!("stopped by SIGTERM"),
+        _ = interrupt.recv() => bail!("stopped by SIGINT"),
     }
 }
 

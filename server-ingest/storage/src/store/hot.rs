@@ -39,6 +39,8 @@ struct TableRows {
 #[derive(Debug)]
 pub(super) struct Hot {
     columns: Columns,
+    /// Bytes of `columns`, which adds up some seventy columns.
+    open_bytes: usize,
     /// The last frame whose rows are in `columns` or sealed.
     applied: Position,
     /// The day on which all frames whose rows are in `columns` came in.
@@ -64,7 +66,16 @@ impl Hot {
     pub(super) fn new(snapshots: Vec<Arc<Snapshot>>, applied: Position) -> Self {
         let tables =
             snapshots.into_iter().map(|snapshot| TableRows { snapshot, unit: None, sealed: Vec::new(), sealed_after: applied }).collect();
-        Self { columns: Columns::new(), applied, received_day: 0, sealed_to: applied, tables, finished_rows: 0, finished_bytes: 0 }
+        Self {
+            columns: Columns::new(),
+            open_bytes: 0,
+            applied,
+            received_day: 0,
+            sealed_to: applied,
+            tables,
+            finished_rows: 0,
+            finished_bytes: 0,
+        }
     }
 
     pub(super) fn applied(&self) -> Position {
@@ -78,7 +89,7 @@ impl Hot {
 
     /// About what they take in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.finished_bytes + self.columns.bytes()
+        self.finished_bytes + self.open_bytes
     }
 
     /// Adds the rows of the next frame.
@@ -97,7 +108,8 @@ impl Hot {
         }
         self.columns.append(&frame.payload, frame.envelope, &frame.rejected_spans, &frame.rejected_records);
         self.applied = position;
-        if self.columns.rows() >= SEAL_ROWS || self.columns.bytes() >= SEAL_BYTES {
+        self.open_bytes = self.columns.bytes();
+        if self.columns.rows() >= SEAL_ROWS || self.open_bytes >= SEAL_BYTES {
             self.seal();
         }
     }
@@ -115,6 +127,7 @@ impl Hot {
         if self.columns.rows() == 0 {
             return;
         }
+        self.open_bytes = 0;
         for (table, batch) in self.columns.finish() {
             let rows = &mut self.tables[table as usize];
             if rows.snapshot.position >= self.applied {
