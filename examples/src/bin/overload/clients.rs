@@ -52,6 +52,8 @@ pub(crate) struct Outcome {
     pub(crate) refused_per_s: f64,
     pub(crate) unanswered_per_s: f64,
     pub(crate) spans_per_s: f64,
+    /// Of the server.
+    pub(crate) cpu_micros_a_span: f64,
     pub(crate) most_resident_mib: f64,
     pub(crate) acknowledged: u64,
 }
@@ -104,10 +106,10 @@ pub(crate) async fn run(target: &Arc<Target>, server: &Server, clients: u32, dem
     }
     let mut most_resident_mib = watch(server, Instant::now() + WARM_UP).await?;
     run.is_in_window.store(true, Ordering::Relaxed);
-    let began = Instant::now();
+    let (began, cpu_before) = (Instant::now(), server.cpu()?);
     most_resident_mib = watch(server, began + window).await?.max(most_resident_mib);
     run.is_in_window.store(false, Ordering::Relaxed);
-    let seconds = began.elapsed().as_secs_f64();
+    let (seconds, cpu) = (began.elapsed().as_secs_f64(), server.cpu()? - cpu_before);
     run.is_over.store(true, Ordering::Relaxed);
     let delivered = tokio::time::timeout(DELIVERY, async {
         while let Some(ended) = all.join_next().await {
@@ -122,6 +124,7 @@ pub(crate) async fn run(target: &Arc<Target>, server: &Server, clients: u32, dem
         refused_per_s: per_s(&run.refused_in_window),
         unanswered_per_s: per_s(&run.unanswered_in_window),
         spans_per_s: per_s(&run.taken_in_window) * target.batch_spans as f64,
+        cpu_micros_a_span: cpu.as_secs_f64() * 1e6 / (run.taken_in_window.load(Ordering::Relaxed) * target.batch_spans).max(1) as f64,
         most_resident_mib,
         acknowledged: run.acknowledged.load(Ordering::Relaxed),
     })
