@@ -99,6 +99,11 @@ impl Default for Columns {
     }
 }
 
+/// An attribute's value as the canonical JSON of the `attributes` columns.
+pub(crate) fn write_json(out: &mut Vec<u8>, value: crate::otlp::AnyValue<'_>) {
+    json::write(out, value, 1);
+}
+
 /// Answers, asked once for each item in order, whether it is among the ascending `rejected` indexes.
 fn cursor(rejected: &[u32]) -> impl FnMut() -> bool {
     let (mut index, mut rest) = (0u32, rejected);

@@ -17,7 +17,8 @@
 //! - a unit that may be in the table is never merged with later rows: a failed commit is tried again with the same rows at the
 //!   same position, so that the `txn` comparison still means something;
 //! - the log is trimmed up to T only if every table has committed each of its rows at or before T. A table without rows since
-//!   its last commit holds nothing back: replay starts after T, so nothing of it can be missing or come twice;
+//!   its last commit holds nothing back: replay starts after T, so nothing of it can be missing or come twice. Whoever reads
+//!   frames beside the tables holds it back too ([`StoreOptions::hold_log`], [`Store::let_go`]);
 //! - lock order: a table's lock ([`tables`]), then the state's; no other is taken while one is held.
 
 use std::fmt;
@@ -28,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::columns::Table;
-use crate::log::{Frame, Log, LogStats, Position, Then};
+use crate::log::{Frame, Log, LogStats, Position, Replay, Then};
 
 mod applier;
 mod cut;
@@ -145,6 +146,32 @@ impl Store {
         // Finishing the builders may take longer than a reactor should be kept.
         let cut = tokio::task::spawn_blocking(move || shared.hot().cut(table, &shared.trace_index)).await;
         cut.map_err(|_| StoreError::Closed)
+    }
+
+    /// Waits until there is a durable frame after `position`. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] when there will be none any more.
+    pub async fn wait_after(&self, position: Position) -> Result<(), StoreError> {
+        let mut applied = self.shared.applied.subscribe();
+        applied.wait_for(|applied| *applied > position).await.map(|_| ()).map_err(|_| StoreError::Closed)
+    }
+
+    /// The durable frames after `after`, as they came in, up to what is durable now. Blocking I/O. Beside the tables there may be one who
+    /// reads them: with [`StoreOptions::hold_log`] they stay until [`Store::let_go`].
+    ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`]. The first item is an error when frames after `after` are gone.
+    pub fn frames_after(&self, after: Position) -> Result<Replay, StoreError> {
+        match &self.source {
+            Source::Log(log) => Ok(log.replay(after)),
+            Source::ReadOnly { .. } => Err(StoreError::ReadOnly),
+        }
+    }
+
+    /// Says that frames up to `position` are no longer needed by the one for whom the log is held. Never goes back.
+    pub fn let_go(&self, position: Position) {
+        self.shared.let_go(position);
     }
 
     /// Commits the rows of every frame that was durable when this was called; answers with a position up to which all rows are
@@ -280,7 +307,8 @@ impl Store {
         }
     }
 
-    fn durable(&self) -> Position {
+    /// The last durable frame.
+    pub fn durable(&self) -> Position {
         match &self.source {
             Source::Log(log) => log.durable(),
             Source::ReadOnly { last } => *last,
@@ -330,7 +358,7 @@ fn close(log: &Log, shared: &Shared, threads: Threads) -> Result<(), StoreError>
     let committed = last.map_err(StoreError::Lake)?;
     // Everything is in the tables: nothing of the log is needed but its name and the ids of recent batches.
     if committed >= log.durable()
-        && let Err(error) = log.empty(committed)
+        && let Err(error) = log.empty(shared.unneeded(committed))
     {
         tracing::warn!(error = &error as &dyn std::error::Error, "log not emptied, its files stay");
     }

@@ -1,7 +1,7 @@
 //! State that the threads of a store share, and the thread that turns durable frames into hot rows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) trace_index: Arc<TraceIndex>,
     pub(super) counters: Counters,
     pub(super) options: StoreOptions,
+    /// Frames after it are still read by somebody beside the tables.
+    needed_after: AtomicU64,
     /// The threads end without finishing their work, as if the process had died.
     abandoned: AtomicBool,
     failed: OnceLock<String>,
@@ -38,6 +40,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(hot: Hot, options: StoreOptions, trace_index: TraceIndex) -> Self {
         let applied = watch::Sender::new(hot.applied());
+        let needed_after = AtomicU64::new(if options.hold_log { 0 } else { u64::MAX });
         Self {
             hot: Mutex::new(hot),
             room: Condvar::new(),
@@ -47,6 +50,7 @@ impl Shared {
             trace_index: Arc::new(trace_index),
             counters: Counters::default(),
             options,
+            needed_after,
             abandoned: AtomicBool::new(false),
             failed: OnceLock::new(),
         }
@@ -55,6 +59,16 @@ impl Shared {
     /// No other lock may be taken while this one is held; a table's may be held while this one is taken.
     pub(super) fn hot(&self) -> MutexGuard<'_, Hot> {
         self.hot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frames up to `position` are no longer read by those for whom the log is held. Never goes back.
+    pub(super) fn let_go(&self, position: Position) {
+        self.needed_after.fetch_max(position.0, Ordering::AcqRel);
+    }
+
+    /// How far the log may be trimmed when the tables have everything up to `committed`.
+    pub(super) fn unneeded(&self, committed: Position) -> Position {
+        committed.min(Position(self.needed_after.load(Ordering::Acquire)))
     }
 
     pub(super) fn made_room(&self) {

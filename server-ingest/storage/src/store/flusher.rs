@@ -91,6 +91,8 @@ pub(super) struct Flusher {
     pub(super) shared: Arc<Shared>,
     pub(super) tables: Arc<Tables>,
     pub(super) mark: CommittedMark,
+    /// What the mark says.
+    pub(super) marked: Position,
     pub(super) trimmed: Position,
     /// When something was trimmed, or the log was last told to rest.
     pub(super) idle_since: Instant,
@@ -137,20 +139,22 @@ impl Flusher {
             return flushed;
         }
         let committed = self.shared.hot().all_committed();
-        if committed > self.trimmed {
+        let unneeded = self.shared.unneeded(committed);
+        if committed > self.marked || unneeded > self.trimmed {
             self.shared.options.fault.check(FaultPoint::BeforeTrim, Table::Spans)?;
             if let Err(error) = self.mark.write(committed) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "committed position not noted, the next start decodes more");
             }
-            match log.trim(committed) {
-                Ok(()) => self.trimmed = committed,
+            self.marked = committed;
+            match log.trim(unneeded) {
+                Ok(()) => self.trimmed = unneeded,
                 Err(error) => self.not_trimmed(&error),
             }
             self.idle_since = Instant::now();
         } else if flushed.is_ok() && self.idle_since.elapsed() >= self.shared.options.log_rest_after {
             // Told again and again, as one call does not wait for what the log's other threads have to do.
             self.idle_since = Instant::now();
-            if let Err(error) = log.rest(committed) {
+            if let Err(error) = log.rest(unneeded) {
                 self.not_trimmed(&error);
             }
         }

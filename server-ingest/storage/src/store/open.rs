@@ -119,7 +119,8 @@ fn open_parts(dir: &Path, options: &StoreOptions) -> Result<Parts, StoreError> {
     let tables = Arc::new(Tables::open(&folder::tables_dir(dir), opened.log_id, options)?);
     let mark = CommittedMark::new(dir, opened.log_id);
     let (shared, committed) = shared_of(&tables, &mark, opened.trimmed, options, true);
-    let mut flusher = Flusher { shared: Arc::clone(&shared), tables, mark, trimmed: Position(0), idle_since: Instant::now() };
+    let mut flusher =
+        Flusher { shared: Arc::clone(&shared), tables, mark, marked: Position(0), trimmed: Position(0), idle_since: Instant::now() };
     // Not trimmed while frames are read from the segments.
     let flush_bytes = options.flush_bytes.min(options.hot_max_bytes / 2);
     let replayed_frames = replay(&shared, log.replay(committed), opened.last, |bytes| {

@@ -17,6 +17,8 @@ pub struct StoreOptions {
     pub durability: Durability,
     /// Disk the log may use. Above it appends are refused until a flush lets the log go of something.
     pub log_max_bytes: u64,
+    /// Somebody beside the tables reads the log: nothing of it is let go before [`super::Store::let_go`] says so.
+    pub hold_log: bool,
     /// When everything is committed and nothing came for so long, the log lets go of its large files.
     pub log_rest_after: Duration,
     /// How long rows stay uncommitted when there are few.
@@ -88,6 +90,7 @@ impl Default for StoreOptions {
             holder: String::new(),
             durability: Durability::default(),
             log_max_bytes: LogOptions::default().max_bytes,
+            hold_log: false,
             log_rest_after: Duration::from_secs(60),
             flush_interval: Duration::from_secs(1),
             flush_rows: 131_072,

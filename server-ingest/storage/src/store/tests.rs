@@ -7,6 +7,7 @@ mod faults;
 mod frames;
 mod full_disk;
 mod golden;
+mod held;
 mod maintenance;
 
 use std::collections::HashMap;
