@@ -41,6 +41,13 @@ check_tools() {
   cargo --version >/dev/null || fail "cargo cannot run with the toolchain that rust-toolchain.toml asks for; see the lines above."
 }
 
+# The tests start a PostgreSQL of their own; the programs of one have to be there.
+check_postgres() {
+  command -v initdb >/dev/null && command -v postgres >/dev/null && return
+  compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null && return
+  install_or_fail postgresql "PostgreSQL is not installed; its initdb and postgres are needed. On Debian: apt-get install postgresql"
+}
+
 # Makes .venv/NAME and installs the requirements files given. A repeated call with unchanged files does nothing.
 # usage: python_environment NAME FILE...
 python_environment() {

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use scouter_query::{Engine, Limits};
-use scouter_storage::store::{Store, StoreOptions};
+use scouter_storage::store::{Recovery, Store, StoreOptions};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -26,6 +26,8 @@ use crate::{
     http::{self, Front, HttpDoors, Life, Stage},
     ingest::Ingest,
     listener::{ConnectionLimits, Hinges, bind},
+    postgres::{RunningSink, Sink},
+    profiles::Profiles,
     receive::{Intake, Turns},
     telemetry::{ConnectionMetrics, Metrics},
     tls::ServerTls,
@@ -53,13 +55,17 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     };
     doors.open(listeners.http, front.clone());
 
-    let (store, recent) = open_store(&config, &addresses).await?;
+    let (store, recovery) = open_store(&config, &addresses).await?;
+    let profiles = Arc::new(Profiles::open(&config.storage)?);
+    let sink = config.database.clone().map(|target| Sink::new(target, recovery.log_id.to_string(), &store, Arc::clone(&profiles)));
     let user = config.user.as_ref().map(|(name, password): &(String, Secret)| (name.as_str(), password.expose()));
     let auth = Arc::new(Auth::open(user, &key_folder(&config.storage))?);
     let admission = Admission::new(config.memory.requests);
     let turns = Turns::default();
-    let metrics = Metrics::new(&store, &admission, &connections);
-    let ingest = Arc::new(Ingest::new(Arc::clone(&store), recent, Arc::clone(&metrics), turns.clone()));
+    let metrics = Metrics::new(&store, &admission, &connections, sink.iter().map(Sink::collector).collect());
+    let sink = sink.map(Sink::start);
+    let ingest =
+        Arc::new(Ingest::new(Arc::clone(&store), Arc::clone(&profiles), recovery.recent_batch_ids, Arc::clone(&metrics), turns.clone()));
     let intake = Intake {
         admission,
         turns,
@@ -79,6 +85,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
         ingest: Arc::clone(&ingest),
         auth,
         metrics,
+        profiles,
         engine: Arc::new(Engine::new(Arc::clone(&store) as _, Limits::default())),
         store: Arc::clone(&store),
         life: Arc::clone(&life),
@@ -101,7 +108,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
         }
     };
     let is_orderly = outcome.is_ok();
-    let flushed = Ending { life, health, stop, doors: doors.tasks, ingest, store }.run(&config, is_orderly).await;
+    let flushed = Ending { life, health, stop, doors: doors.tasks, ingest, sink, store }.run(&config, is_orderly).await;
     outcome.and(flushed)
 }
 
@@ -117,14 +124,13 @@ fn connection_limits(config: &Checked) -> ConnectionLimits {
     }
 }
 
-type RecentBatches = Vec<(scouter_storage::log::BatchId, u64)>;
-
-async fn open_store(config: &Checked, addresses: &Addresses) -> anyhow::Result<(Arc<Store>, RecentBatches)> {
+async fn open_store(config: &Checked, addresses: &Addresses) -> anyhow::Result<(Arc<Store>, Recovery)> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let holder = format!("{scheme}://{}", addresses.http);
     let options = StoreOptions {
         holder,
         durability: config.durability,
+        hold_log: config.database.is_some(),
         maintenance: config.maintenance.clone(),
         hot_max_bytes: config.memory.hot_rows,
         flush_bytes: config.memory.hot_rows / 2,
@@ -145,7 +151,7 @@ async fn open_store(config: &Checked, addresses: &Addresses) -> anyhow::Result<(
     if let Some(log) = &recovery.retired_log {
         tracing::warn!(log = %log.display(), "the log was behind the tables, as a power loss leaves it with durability os; a new one was begun");
     }
-    Ok((store, recovery.recent_batch_ids))
+    Ok((store, recovery))
 }
 
 /// The listeners that are served.
@@ -179,6 +185,7 @@ struct Ending {
     stop: CancellationToken,
     doors: JoinSet<()>,
     ingest: Arc<Ingest>,
+    sink: Option<RunningSink>,
     store: Arc<Store>,
 }
 
@@ -207,6 +214,11 @@ impl Ending {
             self.doors.shutdown().await;
         }
 
+        if let Some(sink) = self.sink.take() {
+            tracing::info!(phase = "copy", "the last rows go into PostgreSQL");
+            // A third of what is left: the tables need theirs.
+            sink.finish(deadline.saturating_duration_since(Instant::now()) / 3).await;
+        }
         tracing::info!(phase = "flush", "the last rows go into the tables");
         self.store.shutdown(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await?;
         tracing::info!(phase = "end", "stopped");

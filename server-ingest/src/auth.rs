@@ -122,12 +122,28 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Lets him pass if he may.
+    /// Lets him pass if he may, in every space.
     ///
     /// # Errors
     /// [`Denied::Forbidden`].
     pub fn require(self, needs: Permission) -> Result<Self, Denied> {
         if self.permissions.allow(needs) { Ok(self) } else { Err(Denied::Forbidden { who: self.name, needs }) }
+    }
+
+    /// Lets him pass if he may in any space; what he then asks for is looked at by space.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`].
+    pub fn require_somewhere(self, needs: Permission) -> Result<Self, Denied> {
+        if self.permissions.allow_somewhere(needs) { Ok(self) } else { Err(Denied::Forbidden { who: self.name, needs }) }
+    }
+
+    /// Whether he may in this space.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`].
+    pub fn check_space(&self, needs: Permission, space: &str) -> Result<(), Denied> {
+        if self.permissions.allow_in(needs, space) { Ok(()) } else { Err(Denied::Forbidden { who: self.name.clone(), needs }) }
     }
 }
 
@@ -334,7 +350,7 @@ impl Auth {
             return None;
         }
         let warning = key.expires.filter(|end| end - now <= WARN_BEFORE_SECONDS).and_then(|end| self.warn_of_end(&key.id, end - now, now));
-        Some(Caller { name: format!("key {}", key.name), permissions: key.permissions, warning, claims: None })
+        Some(Caller { name: format!("key {}", key.name), permissions: key.permissions.clone(), warning, claims: None })
     }
 
     /// Once an hour a key: enough to be seen, and not in every line of a client's log.

@@ -15,7 +15,7 @@ use clap::Args;
 use scouter_tonic::limits::MAX_REQUEST_BYTES;
 use thiserror::Error;
 
-use crate::{admission::MemoryPlan, auth::Accounts, tls::TlsFiles};
+use crate::{admission::MemoryPlan, auth::Accounts, postgres::Target, tls::TlsFiles};
 
 pub mod file;
 
@@ -40,6 +40,10 @@ pub struct Config {
     /// When an answer is given: `fsync` after the disk has it, `os` after the operating system has it
     #[arg(long, env = "SCOUTER_DURABILITY", default_value = "fsync", value_name = "fsync|os")]
     pub durability: String,
+
+    /// PostgreSQL that gets records, profiles and tags too, in Scouter's schema: postgres://user:password@host:5432/database
+    #[arg(long, env = "DATABASE_URI", value_name = "URI", hide_env_values = true)]
+    pub database_uri: Option<Secret>,
 
     /// Where Scouter's gRPC services and OTLP/gRPC listen
     #[arg(long, env = "SCOUTER_GRPC_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDR")]
@@ -165,6 +169,8 @@ pub struct Checked {
     pub storage: PathBuf,
     /// What an acknowledgement means.
     pub durability: scouter_storage::log::Durability,
+    /// The database that gets records too, if any.
+    pub database: Option<Target>,
     /// The Scouter gRPC listener.
     pub grpc: SocketAddr,
     /// The HTTP listener.
@@ -251,8 +257,11 @@ impl Config {
             retention_days: (retention_days > 0).then_some(retention_days),
             ..Default::default()
         };
+        let database = self.database_uri.as_ref().map(Secret::expose).filter(|uri| !uri.is_empty());
+        let database = database.and_then(|uri| uri.parse().map_err(|fault| faults.add(format!("--database-uri: {fault}"))).ok());
         let checked = Checked {
             maintenance,
+            database,
             user: self.user(&storage, open, &mut faults),
             tls: self.tls(open, &mut faults),
             storage,

@@ -47,9 +47,9 @@ pub struct GrpcDoors {
 }
 
 impl GrpcDoors {
-    /// Who is calling, if he may; a stranger is counted.
+    /// Who is calling, if he may in some space; a stranger is counted.
     async fn admit(&self, header: Option<&str>, from: IpAddr, needs: Permission) -> Result<Caller, IngestError> {
-        let admitted = self.auth.caller(header, from).await.and_then(|caller| caller.require(needs));
+        let admitted = self.auth.caller(header, from).await.and_then(|caller| caller.require_somewhere(needs));
         Ok(admitted.inspect_err(|denied| self.metrics.count_denied(denied))?)
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     error::IngestError,
     ingest::Ingest,
     listener::Peer,
+    profiles::Profiles,
     receive::Intake,
     telemetry::Metrics,
 };
@@ -36,6 +37,7 @@ mod front;
 pub use front::Front;
 mod login;
 mod otlp;
+mod records;
 
 /// Questions and changes are far shorter.
 const MAX_QUESTION_BYTES: usize = 1024 * 1024;
@@ -49,6 +51,8 @@ pub struct HttpDoors {
     pub auth: Arc<Auth>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What clients registered.
+    pub profiles: Arc<Profiles>,
     /// Answers questions.
     pub engine: Arc<Engine>,
     /// For its state only.
@@ -94,9 +98,15 @@ impl Life {
 }
 
 impl HttpDoors {
-    /// Who is calling, if he may; a stranger is counted.
+    /// Who is calling, if he may in every space; a stranger is counted.
     async fn admit(&self, headers: &HeaderMap, from: IpAddr, needs: Permission) -> Result<Caller, IngestError> {
         let admitted = self.auth.caller(authorization(headers), from).await.and_then(|caller| caller.require(needs));
+        Ok(admitted.inspect_err(|denied| self.metrics.count_denied(denied))?)
+    }
+
+    /// Who is calling, if he may in some space.
+    async fn admit_to_a_space(&self, headers: &HeaderMap, from: IpAddr, needs: Permission) -> Result<Caller, IngestError> {
+        let admitted = self.auth.caller(authorization(headers), from).await.and_then(|caller| caller.require_somewhere(needs));
         Ok(admitted.inspect_err(|denied| self.metrics.count_denied(denied))?)
     }
 }
@@ -121,7 +131,7 @@ pub fn all_routes(doors: HttpDoors) -> Router {
         .route("/scouter/auth/refresh", get(login::refresh))
         .route("/scouter/auth/validate", get(login::validate))
         .route("/scouter/auth/logout", post(login::logout));
-    finish(open.merge(questions).merge(administration).merge(otlp_router(&doors)), doors)
+    finish(open.merge(questions).merge(administration).merge(records::routes(&doors)).merge(otlp_router(&doors)), doors)
 }
 
 /// OTLP and health.
@@ -158,9 +168,14 @@ async fn require_administrator(doors: State<HttpDoors>, request: Request, next: 
 /// Lets a request pass with a caller who may, and its body taken in whole.
 async fn require(State(doors): State<HttpDoors>, request: Request, next: Next, needs: Permission) -> Response {
     let from = Peer::address(request.extensions());
-    if let Err(error) = doors.admit(request.headers(), from, needs).await {
-        return refusal(&error);
+    match doors.admit(request.headers(), from, needs).await {
+        Ok(_) => with_small_body(&doors, request, next).await,
+        Err(error) => refusal(&error),
     }
+}
+
+/// Takes the body in as a whole, of a request that is no larger than a question.
+async fn with_small_body(doors: &HttpDoors, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let intake = Intake { max_request_bytes: MAX_QUESTION_BYTES, ..doors.intake.clone() };
     match intake.whole(&Share::of(&parts.extensions), body, content_length(&parts.headers)).await {

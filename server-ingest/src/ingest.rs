@@ -18,7 +18,9 @@ use scouter_tonic::limits::MAX_REQUEST_BYTES;
 
 use crate::{
     admission::Room,
+    auth::{Denied, Permission},
     error::{IngestError, RETRY_AFTER},
+    profiles::Profiles,
     receive::{Received, Turns},
     telemetry::{Metrics, RequestStage},
 };
@@ -27,6 +29,9 @@ mod dedupe;
 mod json;
 mod otlp_json;
 pub mod request;
+mod spaces;
+
+pub use spaces::Limited;
 
 use dedupe::{Claim, DedupeWindow};
 
@@ -51,21 +56,30 @@ pub struct Submission {
     pub refused: RefusedBefore,
     /// What the payload takes of the memory budget, until it is on disk.
     pub room: Room,
+    /// Set when the sender may not write records of every space.
+    pub limited: Option<Limited>,
 }
 
 impl Submission {
     /// What was received, whole.
     pub fn new(door: Door, envelope: Envelope, received: Received) -> Self {
         let Received { payload, room } = received;
-        Self { door, envelope, payload, batch_id: None, refused: RefusedBefore::default(), room }
+        Self { door, envelope, payload, batch_id: None, refused: RefusedBefore::default(), room, limited: None }
+    }
+
+    /// The same, from a sender with these limits.
+    pub fn limited_to(self, limited: Option<Limited>) -> Self {
+        Self { limited, ..self }
     }
 }
 
-/// Spans whose JSON cannot be written as protobuf.
+/// Spans and records whose JSON cannot be written as protobuf.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RefusedBefore {
-    /// How many.
+    /// How many spans.
     pub spans: u32,
+    /// How many records.
+    pub records: u32,
     /// Names the first and its fault.
     pub words: String,
 }
@@ -97,6 +111,7 @@ pub struct Accepted {
 /// Takes requests from every door into the store.
 pub struct Ingest {
     store: Arc<Store>,
+    profiles: Arc<Profiles>,
     window: DedupeWindow,
     metrics: Arc<Metrics>,
     turns: Turns,
@@ -106,10 +121,11 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// `recent` are the batches the log still remembers; `turns` are for judging large requests.
-    pub fn new(store: Arc<Store>, recent: Vec<(BatchId, u64)>, metrics: Arc<Metrics>, turns: Turns) -> Self {
+    /// `recent` are the batches the log still remembers; `profiles` tell which space a record is of; `turns` are for judging large requests.
+    pub fn new(store: Arc<Store>, profiles: Arc<Profiles>, recent: Vec<(BatchId, u64)>, metrics: Arc<Metrics>, turns: Turns) -> Self {
         Self {
             store,
+            profiles,
             window: DedupeWindow::new(recent, unix_nano_now()),
             metrics,
             turns,
@@ -136,7 +152,7 @@ impl Ingest {
     }
 
     async fn submit_uncounted(&self, submission: Submission) -> Result<Accepted, IngestError> {
-        let Submission { door, envelope, payload, batch_id, refused, room } = submission;
+        let Submission { door, envelope, payload, batch_id, refused, room, limited } = submission;
         if self.closed.load(Ordering::Acquire) {
             return Err(IngestError::ShuttingDown);
         }
@@ -151,9 +167,23 @@ impl Ingest {
             judge(&payload, envelope)?
         };
         self.metrics.time_stage(RequestStage::Judge, begun.elapsed());
-        let refusal = refusal_text(&verdict, &refused);
+        let mut refusal = refusal_text(&verdict, &refused);
         let mut receipt = receipt(&verdict);
         receipt.rejected_spans += refused.spans;
+        receipt.rejected_records += refused.records;
+        let mut rejected_records = indexes(&verdict.rejected_records);
+        if let Some(limited) = &limited {
+            let (foreign, words) = limited.foreign_records(&payload, envelope, &rejected_records, &self.profiles);
+            let count = u32::try_from(foreign.len()).unwrap_or(u32::MAX);
+            if count > 0 && count == receipt.records && receipt.spans == 0 {
+                return Err(Denied::Forbidden { who: limited.name().to_owned(), needs: Permission::Write }.into());
+            }
+            receipt.records -= count;
+            receipt.rejected_records += count;
+            rejected_records.extend(foreign);
+            rejected_records.sort_unstable();
+            refusal = [refusal, words].into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
+        }
         if receipt.spans == 0 && receipt.records == 0 {
             // Nothing to keep: an empty request, or one whose every item was refused.
             return Ok(Accepted { receipt, refusal });
@@ -177,7 +207,7 @@ impl Ingest {
             received_unix_nano,
             batch_id,
             rejected_spans: indexes(&verdict.rejected_spans),
-            rejected_records: indexes(&verdict.rejected_records),
+            rejected_records,
             payload,
         };
         // Held by the frame, not by the caller: who hangs up must neither leave the claim undecided while his frame is being written, nor give
@@ -237,7 +267,7 @@ fn refusal_text(verdict: &Verdict, before: &RefusedBefore) -> String {
             count => format!("{count} {what}s refused, the first is {what} {}: {}", first.index, first.reason),
         })
     };
-    let before = (before.spans > 0).then(|| before.words.clone());
+    let before = (before.spans + before.records > 0).then(|| before.words.clone());
     [before, describe("span", &verdict.rejected_spans), describe("record", &verdict.rejected_records)]
         .into_iter()
         .flatten()
@@ -245,6 +275,6 @@ fn refusal_text(verdict: &Verdict, before: &RefusedBefore) -> String {
         .join("; ")
 }
 
-fn unix_nano_now() -> u64 {
+pub(crate) fn unix_nano_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -5,7 +5,7 @@
 //! | wiring | [`app`], [`cli`] |
 //! | doors | [`grpc`], [`http`], and their hinges, [`listener`] |
 //! | verbs | [`ingest`]; asking is the crate `scouter-query` |
-//! | state | [`admission`], [`receive`]; the log, the hot rows and the tables are the crate `scouter-storage` |
+//! | state | [`admission`], [`receive`], [`profiles`], [`postgres`]; the log, the hot rows and the tables are the crate `scouter-storage` |
 //! | ground | [`auth`], [`config`], [`tls`], [`telemetry`], [`error`] |
 //!
 //! Imports point down this table. **Invariant:** a door neither opens the log nor reads a table; it hands a
@@ -21,6 +21,8 @@ pub mod listener;
 pub mod ingest;
 
 pub mod admission;
+pub mod postgres;
+pub mod profiles;
 pub mod receive;
 
 pub mod auth;

@@ -106,8 +106,8 @@ impl RequestStage {
 }
 
 impl Metrics {
-    /// All counters at zero; the figures of `store` and `admission` are read whenever the metrics are.
-    pub fn new(store: &Arc<Store>, admission: &Admission, connections: &ConnectionMetrics) -> Arc<Self> {
+    /// All counters at zero; the figures of `store` and `admission`, and of others, are read whenever the metrics are.
+    pub fn new(store: &Arc<Store>, admission: &Admission, connections: &ConnectionMetrics, others: Vec<Box<dyn Collector>>) -> Arc<Self> {
         let mut registry = Registry::with_prefix("scouter");
         let requests = Family::default();
         registry.register("ingest_requests", "Requests by door and outcome", requests.clone());
@@ -127,7 +127,7 @@ impl Metrics {
         registry.register_with_unit("ingest_stage", "Time a request takes in each part of its way", Unit::Seconds, stages.clone());
         connections.register(&mut registry);
         // There from the start, so that a rate begins at zero.
-        for door in [Door::ScouterGrpc, Door::OtlpGrpc, Door::OtlpHttp].map(door_label) {
+        for door in [Door::ScouterGrpc, Door::OtlpGrpc, Door::OtlpHttp, Door::ScouterHttp].map(door_label) {
             for family in [&spans, &records, &rejected_spans, &rejected_records, &bytes] {
                 drop(family.get_or_create(&DoorLabels { door }));
             }
@@ -137,6 +137,9 @@ impl Metrics {
         }
         registry.register_collector(Box::new(StoreCollector(Arc::downgrade(store))));
         registry.register_collector(Box::new(AdmissionCollector(admission.clone())));
+        for other in others {
+            registry.register_collector(other);
+        }
         Arc::new(Self { registry, requests, bytes, spans, records, rejected_spans, rejected_records, denied, stages })
     }
 

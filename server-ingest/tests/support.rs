@@ -17,6 +17,10 @@ use opentelemetry_proto::tonic::{
 };
 use serde_json::json;
 
+// Said out loud because this file is also a test target of its own, whose modules lie elsewhere.
+#[path = "support/postgres.rs"]
+pub mod postgres;
+
 pub struct TestServer {
     child: Child,
     pub folder: tempfile::TempDir,
@@ -75,10 +79,15 @@ impl TestServer {
     }
 
     /// kill -9, and a new process on the same folder.
-    pub async fn crash_and_restart(mut self) -> Self {
+    pub async fn crash_and_restart(self) -> Self {
+        self.crash_and_restart_with(&[]).await
+    }
+
+    /// The same, with flags.
+    pub async fn crash_and_restart_with(mut self, flags: &[&str]) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (child, addresses) = launch(self.folder.path(), &[]);
+        let (child, addresses) = launch(self.folder.path(), flags);
         self.child = child;
         self.addresses = addresses;
         self
@@ -118,6 +127,23 @@ impl TestServer {
         self.sql(&format!("SELECT count(*) FROM {table}")).await[0][0].as_u64().unwrap()
     }
 
+    /// A request to an HTTP route, with this bearer token; the status and the body.
+    pub async fn http(&self, method: &str, path: &str, token: &str, body: Option<serde_json::Value>) -> (u16, serde_json::Value) {
+        let client = reqwest::Client::new().request(method.parse().unwrap(), self.url("http", path)).bearer_auth(token);
+        let request = if let Some(body) = body { client.json(&body) } else { client };
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)))
+    }
+
+    /// What an existing client sends; it must be taken.
+    pub async fn message(&self, message: &serde_json::Value) -> serde_json::Value {
+        let (status, body) = self.http("POST", "/scouter/message", &self.token, Some(message.clone())).await;
+        assert_eq!((status, &body["status"]), (200, &"success".into()), "{body}");
+        body
+    }
+
     pub async fn channel(&self, door: &str) -> tonic::transport::Channel {
         tonic::transport::Endpoint::from_shared(self.url(door, "")).unwrap().connect().await.unwrap()
     }
@@ -142,7 +168,7 @@ fn launch(folder: &Path, flags: &[&str]) -> (Child, HashMap<String, String>) {
     }
     command.args(flags);
     let log = std::fs::File::options().create(true).append(true).open(folder.join("server.log")).unwrap();
-    command.env_remove("SCOUTER_DEFAULT_USERNAME").env_remove("SCOUTER_DEFAULT_PASSWORD");
+    command.env_remove("SCOUTER_DEFAULT_USERNAME").env_remove("SCOUTER_DEFAULT_PASSWORD").env_remove("DATABASE_URI");
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let started = Instant::now();
     let mut line = String::new();

@@ -14,7 +14,7 @@ const CLIENT_RUST_VERSION: (u64, u64) = (1, 88);
 const CLIENT_CRATES: [&str; 2] = ["scouter-tonic", "scouter-exporter"];
 
 /// What a client's build must be free of.
-const SERVER_ONLY: [&str; 7] = ["arrow", "parquet", "datafusion", "deltalake-core", "axum", "pyo3", "sqlx"];
+const SERVER_ONLY: [&str; 7] = ["arrow", "parquet", "datafusion", "deltalake-core", "axum", "pyo3", "tokio-postgres"];
 
 #[test]
 fn crates_for_clients_build_with_the_rust_they_state() {

@@ -135,11 +135,11 @@ async fn a_change_by_another_process_is_seen() {
 async fn a_key_is_good_until_it_is_revoked_or_expires() {
     let folder = tempfile::tempdir().expect("a folder");
     let auth = open(folder.path());
-    let write = "write".parse().expect("a permission");
-    let make = |days| auth.accounts().create_key(auth.signing_key(), "collector", write, days).expect("made");
+    let write: Permissions = "write".parse().expect("a permission");
+    let make = |days| auth.accounts().create_key(auth.signing_key(), "collector", write.clone(), days).expect("made");
     let (key, expired, ending) = (make(None), make(Some(0)), make(Some(2)));
     let caller = auth.bearer(&key.text).expect("good");
-    assert_eq!((caller.name.as_str(), caller.permissions, caller.warning.as_deref()), ("key collector", write, None));
+    assert_eq!((caller.name.as_str(), &caller.permissions, caller.warning.as_deref()), ("key collector", &write, None));
     assert!(matches!(caller.require(Permission::Read), Err(Denied::Forbidden { .. })));
     assert!(matches!(auth.bearer(&expired.text), Err(TokenError::Key)));
     assert!(auth.bearer(&ending.text).expect("good").warning.is_some_and(|words| words.contains("expires in 48 hours")));

@@ -124,7 +124,7 @@ pub(super) fn user(command: UserCommand) -> anyhow::Result<()> {
     match command {
         UserCommand::Add { folder, name, permissions, password_stdin } => {
             let password = Password::choose(password_stdin)?;
-            folder.accounts()?.add_user(&name, &password.text, permissions)?;
+            folder.accounts()?.add_user(&name, &password.text, permissions.clone())?;
             println!("user {name} was added and may {permissions}");
             password.show();
         }
@@ -145,7 +145,7 @@ pub(super) fn user(command: UserCommand) -> anyhow::Result<()> {
             println!("user {name} may log in again");
         }
         UserCommand::Permit { folder, name, permissions } => {
-            folder.accounts()?.set_permissions(&name, permissions)?;
+            folder.accounts()?.set_permissions(&name, permissions.clone())?;
             println!("user {name} may {permissions}");
         }
         UserCommand::Passwd { folder, name, password_stdin } => {
@@ -163,7 +163,7 @@ pub(super) fn key(command: KeyCommand) -> anyhow::Result<()> {
     match command {
         KeyCommand::Create { folder, name, permissions, expires_in_days } => {
             let signing = TokenKey::open(&folder.path()?)?;
-            let key = folder.accounts()?.create_key(&signing, &name, permissions, expires_in_days)?;
+            let key = folder.accounts()?.create_key(&signing, &name, permissions.clone(), expires_in_days)?;
             eprintln!("key {} for {name} may {permissions}; it is shown this once:", key.row.id);
             println!("{}", key.text);
         }

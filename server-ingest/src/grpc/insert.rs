@@ -10,7 +10,7 @@ use super::raw::{Answered, Handle};
 use crate::{
     auth::{Auth, Caller},
     error::IngestError,
-    ingest::{Accepted, Ingest, Submission, request},
+    ingest::{Accepted, Ingest, Limited, Submission, request},
     receive::Received,
 };
 
@@ -27,7 +27,7 @@ impl Handle for InsertMessage {
     async fn handle(&self, caller: Caller, request: Received) -> Result<Answered<InsertMessageResponse>, IngestError> {
         let submission = {
             let _turn = self.ingest.turn(request.payload.len()).await;
-            request::insert_message(request, self.door)?
+            request::insert_message(request, self.door)?.limited_to(Limited::of(&caller))
         };
         let Accepted { receipt, refusal } = self.ingest.submit(submission).await?;
         let message = if refusal.is_empty() { "stored".to_owned() } else { refusal };

@@ -37,7 +37,7 @@ enum Encoding {
 /// Lets a request pass only with a caller who may write; the refusal has the request's type.
 pub(super) async fn require_writer(State(doors): State<HttpDoors>, mut request: Request, next: Next) -> Response {
     let from = Peer::address(request.extensions());
-    match doors.admit(request.headers(), from, Permission::Write).await {
+    match doors.admit_to_a_space(request.headers(), from, Permission::Write).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -91,7 +91,8 @@ async fn store(doors: &HttpDoors, encoding: Option<Encoding>, mut request: Reque
     Ok(encoding.response(&answer))
 }
 
-async fn receive(intake: &Intake, share: &Arc<Share>, request: Request) -> Result<Received, IngestError> {
+/// A body of data, inflated.
+pub(super) async fn receive(intake: &Intake, share: &Arc<Share>, request: Request) -> Result<Received, IngestError> {
     let named = request.headers().get(header::CONTENT_ENCODING).map_or(Ok(""), HeaderValue::to_str).unwrap_or("?");
     let compression = match Compression::named(named) {
         Ok(compression) => compression,
@@ -119,7 +120,7 @@ async fn receive(intake: &Intake, share: &Arc<Share>, request: Request) -> Resul
 }
 
 /// See [`Intake::linger`]. Over HTTP/2 the answer does not wait for the body's end.
-async fn linger(request: Request) {
+pub(super) async fn linger(request: Request) {
     if request.version() < Version::HTTP_2 {
         Intake::linger(request.into_body()).await;
     }

@@ -12,7 +12,10 @@ use scouter_tonic::{
         TagRecord, monitoring_record::Record,
     },
 };
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{RefusedBefore, otlp_json};
@@ -51,16 +54,17 @@ fn decode<T>(json: &[u8], expected: &'static str, decode: impl FnOnce(&[u8]) -> 
 
 fn to_insert_message(json: &[u8]) -> Result<(Bytes, RefusedBefore), serde_json::Error> {
     let message: Outer = serde_json::from_slice(json)?;
-    let mut refused_spans = RefusedBefore::default();
+    let mut refused_before = RefusedBefore::default();
     let typed = match message {
         Outer { request: Some(request), .. } => {
             let (request, refused) = otlp_json::read(request.get().as_bytes())?;
-            refused_spans = refused;
+            refused_before = refused;
             InsertMessageRequest { resource_spans: request.resource_spans, ..Default::default() }
         }
         Outer { records: Some(records), .. } => {
-            let records: Vec<ServerRecord> = serde_json::from_str(records.get())?;
-            InsertMessageRequest { records: records.into_iter().map(MonitoringRecord::from).collect(), ..Default::default() }
+            let (records, refused) = read_records(records.get())?;
+            refused_before = refused;
+            InsertMessageRequest { records, ..Default::default() }
         }
         Outer { entity_type: Some(_), .. } => {
             let tag: Tag = serde_json::from_slice(json)?;
@@ -68,7 +72,50 @@ fn to_insert_message(json: &[u8]) -> Result<(Bytes, RefusedBefore), serde_json::
         }
         _ => return Err(serde_json::Error::custom("expected one of the keys `request`, `records` or `entity_type`")),
     };
-    Ok((Bytes::from(typed.encode_to_vec()), refused_spans))
+    Ok((Bytes::from(typed.encode_to_vec()), refused_before))
+}
+
+/// A record that is none refuses itself, and its neighbours are taken. Only then is the text read once more, record by record.
+fn read_records(json: &str) -> Result<(Vec<MonitoringRecord>, RefusedBefore), serde_json::Error> {
+    let fault = match serde_json::from_str::<Vec<ServerRecord>>(json) {
+        Ok(records) => return Ok((records.into_iter().map(MonitoringRecord::from).collect(), RefusedBefore::default())),
+        Err(fault) => fault,
+    };
+    match serde_json::Deserializer::from_str(json).deserialize_seq(OneByOne::default()) {
+        Ok(OneByOne { records, refused }) if !records.is_empty() => Ok((records, refused)),
+        _ => Err(fault),
+    }
+}
+
+#[derive(Default)]
+struct OneByOne {
+    records: Vec<MonitoringRecord>,
+    refused: RefusedBefore,
+}
+
+impl<'de> Visitor<'de> for OneByOne {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Self, A::Error> {
+        let mut index = 0_u32;
+        while let Some(text) = list.next_element::<&'de RawValue>()? {
+            match serde_json::from_str::<ServerRecord>(text.get()) {
+                Ok(record) => self.records.push(record.into()),
+                Err(fault) => {
+                    if self.refused.records == 0 {
+                        self.refused.words = format!("record {index}: {fault}");
+                    }
+                    self.refused.records += 1;
+                }
+            }
+            index = index.saturating_add(1);
+        }
+        Ok(self)
+    }
 }
 
 /// The outer object, its parts left as text so that nothing is parsed twice into trees.
@@ -227,9 +274,15 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-/// Existing clients write NaN and infinities as `null`.
+/// Existing clients write NaN and infinities as `null`. The text is read by the standard library: serde_json's reading of numbers may be wrong in
+/// the last bit, and what makes it right is a feature for everything that is compiled with it.
 fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+    let text = <&RawValue>::deserialize(deserializer)?.get();
+    if text == "null" {
+        return Ok(f64::NAN);
+    }
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| D::Error::custom(format!("{:.40} is no number", text)))
 }
 
 fn record(record: Record) -> MonitoringRecord {

@@ -78,6 +78,19 @@ fn a_report_without_a_time_gets_the_time_of_receipt() {
 }
 
 #[test]
+fn a_record_that_is_none_refuses_itself_alone() {
+    let good = r#"{"Spc":{"created_at":"2026-04-25T21:18:24Z","uid":"u","feature":"f","value":1.0,"entity_id":0}}"#;
+    let bad = r#"{"Spc":{"created_at":"yesterday","uid":"u","feature":"f","value":1.0,"entity_id":0}}"#;
+    let json = format!(r#"{{"records":[{good},{bad},{{"Unknown":{{}}}},7,{good}]}}"#);
+    let (bytes, refused) = to_insert_message(json.as_bytes()).expect("a message");
+    assert_eq!(InsertMessageRequest::decode(bytes).expect("our own encoding").records.len(), 2);
+    assert_eq!(refused.records, 3);
+    assert!(refused.words.starts_with("record 1: time \"yesterday\""), "{}", refused.words);
+    convert(&format!(r#"{{"records":[{bad}]}}"#)).expect_err("nothing is left");
+    convert(&format!(r#"{{"records":[{good},{{"#)).expect_err("no JSON");
+}
+
+#[test]
 fn what_is_no_message_is_refused_with_the_keys_expected() {
     let error = convert(r#"{"something": 1}"#).expect_err("not a message").to_string();
     assert!(error.contains("`request`, `records` or `entity_type`"), "{error}");
@@ -90,4 +103,67 @@ async fn text_that_unfolds_into_too_much_is_refused_before_it_is_built() {
     let spans = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}{{}}]}}]}}]}}"#, "{},".repeat(MAX_OBJECTS));
     let refused = tokio::spawn(async move { otlp_to_protobuf(spans.as_bytes()) }).await.expect("no panic");
     assert!(matches!(refused, Err(IngestError::TooManyObjects { .. })), "{refused:?}");
+}
+
+/// One of each kind, as a client writes it.
+fn message_of_every_kind() -> String {
+    let time = "2026-04-25T21:18:24.123456789Z";
+    let eval = format!(
+        r#"{{"record":{{"created_at":"{time}","uid":"e","context":{{"a":[1,{{}}]}},"entity_uid":"u","trace_id":null,"tags":["a=b"]}}}}"#
+    );
+    let task = format!(
+        r#"{{"created_at":"{time}","start_time":"{time}","end_time":"{time}","record_uid":"r","task_id":"t","task_type":"Assertion","passed":true,"value":1.0,
+        "assertion":{{"FieldPath":null}},"operator":"Equals","expected":3,"actual":[],"message":"ok","entity_uid":"u","condition":false,"stage":0}}"#
+    );
+    let workflow = format!(
+        r#"{{"created_at":"{time}","record_uid":"r","total_tasks":2,"passed_tasks":2,"failed_tasks":0,"pass_rate":null,"duration_ms":12,"entity_uid":"u",
+        "execution_plan":{{"stages":[]}}}}"#
+    );
+    format!(
+        r#"{{"records":[{{"Psi":{{"created_at":"{time}","uid":"u","feature":"f","bin_id":3,"bin_count":120}}}},
+        {{"Spc":{{"created_at":"{time}","uid":"u","feature":"f","value":1.25}}}},{{"Custom":{{"created_at":"{time}","uid":"u","metric":"m","value":1e300}}}},
+        {{"Observability":{{"uid":"u","request_count":1,"error_count":0,"route_metrics":[]}}}},{{"GenAIEval":{eval}}},{{"AgentEval":{eval}}},
+        {{"GenAITaskRecord":{task}}},{{"AgentTaskRecord":{task}}},{{"GenAIWorkflowRecord":{workflow}}},{{"AgentWorkflowRecord":{workflow}}}]}}"#
+    )
+}
+
+#[test]
+fn every_kind_under_every_name_is_taken() {
+    assert_eq!(convert(&message_of_every_kind()).expect("a message").records.len(), 10);
+}
+
+proptest::proptest! {
+    /// Whatever becomes of the text on its way: it is read as far as it can be, or refused, and what was read passes the judge.
+    #[test]
+    fn spoilt_messages_are_refused_or_read(
+        cut in 0..4000_usize, at in 0..4000_usize, with in proptest::sample::select(vec!["", "\"", "{", "}", "[", "]", ",", ":", "null", "-1", "1e999", "\\u0000", "\\ud800", "Psi", "\u{0}"]),
+        length in 0..40_usize,
+    ) {
+        let message = message_of_every_kind();
+        let (at, end) = (at.min(message.len()), (at + length).min(message.len()));
+        let mut spoilt = format!("{}{with}{}", &message[..at.min(end)], &message[end..]);
+        if cut < 400 {
+            spoilt.truncate(cut);
+        }
+        if let Ok((bytes, refused)) = to_insert_message(spoilt.as_bytes()) {
+            let verdict = scouter_storage::otlp::judge(&bytes, scouter_storage::otlp::Envelope::Scouter).expect("our own encoding");
+            proptest::prop_assert!(verdict.records + refused.records >= 1 || InsertMessageRequest::decode(bytes).expect("ours").records.is_empty());
+        }
+    }
+
+    /// Numbers, names and times of any value come through as they are.
+    #[test]
+    fn values_come_through(value in proptest::num::f64::ANY, name in ".*", uid in ".+", nanos in 0..i64::MAX) {
+        let time = chrono::DateTime::from_timestamp_nanos(nanos).to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
+        let record = serde_json::json!({ "created_at": time, "uid": uid, "metric": name, "value": value });
+        match only_record(&serde_json::json!({ "records": [{ "Custom": record }] }).to_string()) {
+            Record::Custom(read) => {
+                // JSON has no word for what is no finite number.
+                let same = if value.is_finite() { read.value == value } else { read.value.is_nan() };
+                proptest::prop_assert!(same, "{value} {}", read.value);
+                proptest::prop_assert_eq!((read.entity_uid, read.metric, read.created_at_unix_nano), (uid, name, nanos as u64));
+            }
+            other => panic!("expected a metric, got {other:?}"),
+        }
+    }
 }
