@@ -314,7 +314,7 @@ impl Auth {
     fn living(&self, token: &str) -> Result<(Arc<Claims>, Permissions), TokenError> {
         let claims = self.key.verify(token)?;
         let stamp = self.sessions.stamp(&claims.sid, &claims.sub, unix_seconds_now()).ok_or(TokenError::Invalid)?;
-        let permissions = self.with_user(&claims.sub, |user| (user.active && user.stamp == stamp).then_some(user.permissions));
+        let permissions = self.with_user(&claims.sub, |user| (user.active && user.stamp == stamp).then(|| user.permissions.clone()));
         Ok((claims, permissions.ok_or(TokenError::Invalid)?))
     }
 
