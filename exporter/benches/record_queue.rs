@@ -12,7 +12,7 @@ use std::{
 
 use scouter_exporter::{
     GrpcConfig, Payload, Pipeline, QueueConfig,
-    encode::{EncodedRecords, RecordSubject},
+    encode::{EncodedBatch, EncodedRecords, RecordSubject},
     queue::{EvalRecord, Feature, FeatureValue, Features, Metric, Metrics, Profile, Queue, RecordQueue, RecordQueueConfig},
 };
 
@@ -149,6 +149,11 @@ fn deliver(program: &str, rounds: usize) {
     for (index, (name, _)) in contenders.iter().enumerate() {
         println!("{name:24} {:>32} {:>16.1} {:>30}", spread(&mut rates[index]), bytes[index], spread(&mut costs[index]));
     }
+    let mut batch = EncodedBatch::default();
+    batch.push_records(&chunk(0, 4096));
+    let (requests, _) = batch.requests(usize::MAX);
+    let compressed = zstd::encode_all(&*requests[0].body, 3).unwrap();
+    println!("{:24} {:>32} {:>16.1}", "typed, zstd", "", compressed.len() as f64 / 4096.0);
     let median = |rates: &[f64]| rates[rates.len() / 2];
     println!(
         "typed beside JSON: {:.1} times the records/s, {:.1} times fewer bytes",

@@ -30,7 +30,7 @@ mod tests;
 
 pub use batch::{EncodedBatch, EncodedRequest, RequestFormat, TooLarge};
 pub use envelope::{EncodedEnvelope, EncodedResource, ScopeRef};
-pub use records::{EncodedRecords, RecordSubject};
+pub use records::{EncodedRecords, EvalRef, RecordSubject};
 pub use sdk::write_span;
 pub use span::{LinkRef, SpanHead, SpanWriter, StatusRef, unix_nano};
 pub use value::ValueRef;

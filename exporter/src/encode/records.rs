@@ -5,7 +5,9 @@ use scouter_tonic::message::MonitoringRecord;
 
 use super::{
     batch::{BATCH_ID_FIELD_BYTES, EncodedRequest, FIELD_HEAD_BYTES, TooLarge, put_batch_id},
-    wire::{delimited, fixed64_field, put_bytes, put_bytes_always, put_fixed64, put_varint, split_field, varint_field, varint_len},
+    wire::{
+        delimited, fixed64_field, put_bytes, put_bytes_always, put_fixed64, put_nested, put_varint, split_field, varint_field, varint_len,
+    },
 };
 
 const REQUEST_RECORDS: u8 = delimited(3);
@@ -17,6 +19,13 @@ const CREATED_AT: u8 = fixed64_field(1);
 const ENTITY_UID: u8 = delimited(2);
 /// Of PSI, SPC and custom records: the feature, or the metric.
 const NAME: u8 = delimited(3);
+const EVAL: u8 = delimited(4);
+/// Of an evaluation, in this order: its ids, its context, its trace, its tags, where it comes from and how far it is.
+const EVAL_TEXTS: [u8; 4] = [delimited(3), delimited(4), delimited(5), delimited(6)];
+const TRACE_ID: u8 = delimited(7);
+const TAG: u8 = delimited(8);
+const RECORD_SOURCE: u8 = delimited(9);
+const STATUS: u8 = delimited(10);
 const BIN_ID: u8 = varint_field(4);
 const BIN_COUNT: u8 = varint_field(5);
 const VALUE: u8 = fixed64_field(4);
@@ -40,6 +49,23 @@ impl RecordSubject {
         put_bytes(&mut bytes, NAME, name.as_bytes());
         Self(bytes)
     }
+}
+
+/// An evaluation as it travels, from texts that lie elsewhere. The fields are those of
+/// [`EvalRecord`](scouter_tonic::message::EvalRecord).
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct EvalRef<'a> {
+    pub created_at_unix_nano: u64,
+    pub entity_uid: &'a str,
+    pub uid: &'a str,
+    pub record_id: &'a str,
+    pub session_id: &'a str,
+    pub context_json: &'a str,
+    pub trace_id: Option<[u8; 16]>,
+    pub tags: &'a [String],
+    pub record_source: &'a str,
+    pub status: &'a str,
 }
 
 impl EncodedRecords {
@@ -83,6 +109,24 @@ impl EncodedRecords {
         put_fixed64(out, CREATED_AT, created_at_unix_nano);
         out.extend_from_slice(&subject.0);
         put_fixed64(out, VALUE, value.to_bits());
+    }
+
+    /// Adds an evaluation.
+    pub fn push_eval(&mut self, eval: &EvalRef<'_>) {
+        put_nested(&mut self.framed, REQUEST_RECORDS, |out| {
+            put_nested(out, EVAL, |out| {
+                put_fixed64(out, CREATED_AT, eval.created_at_unix_nano);
+                put_bytes(out, ENTITY_UID, eval.entity_uid.as_bytes());
+                for (tag, text) in EVAL_TEXTS.into_iter().zip([eval.uid, eval.record_id, eval.session_id, eval.context_json]) {
+                    put_bytes(out, tag, text.as_bytes());
+                }
+                put_bytes(out, TRACE_ID, eval.trace_id.as_ref().map_or(&[], |id| id.as_slice()));
+                eval.tags.iter().for_each(|tag| put_bytes_always(out, TAG, tag.as_bytes()));
+                put_bytes(out, RECORD_SOURCE, eval.record_source.as_bytes());
+                put_bytes(out, STATUS, eval.status.as_bytes());
+            });
+        });
+        self.records += 1;
     }
 
     /// Writes what stands in front of a record whose length is known.

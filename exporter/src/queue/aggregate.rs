@@ -9,8 +9,6 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use scouter_tonic::message::{MonitoringRecord, monitoring_record::Record};
-
 use super::{
     account::{ItemDrop, QueueAccount, ValueSkip},
     item::{AsFeature, EvalRecord, FeatureValue, lower_case},
@@ -183,7 +181,7 @@ impl Aggregate {
             return Ok(());
         }
         self.records.clear();
-        self.records.push(&MonitoringRecord { record: Some(Record::Eval(record.message(uid))) });
+        self.records.push_eval(&record.lend(uid));
         self.account.published += 1;
         // A record that is dropped is in the pipeline's account.
         to.push(&self.records);

@@ -3,10 +3,12 @@
 use std::time::SystemTime;
 
 use opentelemetry::{Context, trace::TraceContextExt};
-use scouter_tonic::message::EvalRecord as EvalMessage;
 use serde::Serialize;
 
-use crate::{encode::unix_nano, payload::rfc3339};
+use crate::{
+    encode::{EvalRef, unix_nano},
+    payload::rfc3339,
+};
 
 /// A value of a feature.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -209,19 +211,18 @@ impl EvalRecord {
     }
 
     /// As it travels.
-    pub(super) fn message(&self, entity_uid: &str) -> EvalMessage {
-        let trace_id = self.trace_id.or_else(current_trace_id);
-        EvalMessage {
+    pub(super) fn lend<'a>(&'a self, entity_uid: &'a str) -> EvalRef<'a> {
+        EvalRef {
             created_at_unix_nano: self.created_at_unix_nano,
-            entity_uid: entity_uid.to_owned(),
-            uid: self.uid.clone(),
-            record_id: self.record_id.clone(),
-            session_id: self.session_id.clone(),
-            context_json: self.context_json.clone(),
-            trace_id: trace_id.map(Vec::from).unwrap_or_default(),
-            tags: self.tags.clone(),
-            record_source: "User".to_owned(),
-            status: "Pending".to_owned(),
+            entity_uid,
+            uid: &self.uid,
+            record_id: &self.record_id,
+            session_id: &self.session_id,
+            context_json: &self.context_json,
+            trace_id: self.trace_id.or_else(current_trace_id),
+            tags: &self.tags,
+            record_source: "User",
+            status: "Pending",
         }
     }
 }

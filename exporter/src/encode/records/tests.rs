@@ -5,7 +5,7 @@ use scouter_tonic::{
     message::{CustomMetricRecord, EvalRecord, MonitoringRecord, PsiRecord, SpcRecord, monitoring_record::Record},
 };
 
-use super::{EncodedRecords, RecordSubject};
+use super::{EncodedRecords, EvalRef, RecordSubject};
 
 const NO_LIMIT: usize = usize::MAX;
 
@@ -47,6 +47,35 @@ proptest! {
         records.clear();
         records.push_custom(&subject, created_at_unix_nano, value);
         same(&records, &Record::Custom(CustomMetricRecord { created_at_unix_nano, entity_uid, metric: feature, value }));
+    }
+
+    #[test]
+    fn an_evaluation_reads_as_its_message(
+        texts in prop::collection::vec(".{0,200}", 8),
+        context in prop_oneof![".{0,30}", "[a-z]{20000}"],
+        trace_id in prop::option::of(any::<[u8; 16]>()),
+        tags in prop::collection::vec(".{0,10}", 0..4),
+        created_at_unix_nano in any::<u64>(),
+    ) {
+        let [entity_uid, uid, record_id, session_id, record_source, status, ..] = texts.as_slice() else { panic!("eight texts") };
+        let mut records = EncodedRecords::default();
+        let context_json = context.as_str();
+        records.push_eval(&EvalRef {
+            created_at_unix_nano, entity_uid, uid, record_id, session_id, context_json, trace_id, tags: &tags, record_source, status,
+        });
+        let message = EvalRecord {
+            created_at_unix_nano,
+            entity_uid: entity_uid.clone(),
+            uid: uid.clone(),
+            record_id: record_id.clone(),
+            session_id: session_id.clone(),
+            context_json: context.clone(),
+            trace_id: trace_id.map(Vec::from).unwrap_or_default(),
+            tags,
+            record_source: record_source.clone(),
+            status: status.clone(),
+        };
+        same(&records, &Record::Eval(message));
     }
 
     #[test]
