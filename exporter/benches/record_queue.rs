@@ -3,6 +3,10 @@
 //! `SCOUTER_SERVER_BIN=... cargo bench -p scouter-exporter --bench record_queue -- [rounds]`. Without a server only the first part runs.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a benchmark that cannot go on has failed")]
 
+#[path = "shared/measure.rs"]
+#[allow(dead_code, reason = "shared by benchmarks")]
+mod measure;
+
 use std::{
     hint::black_box,
     io::{BufRead, BufReader},
@@ -62,16 +66,16 @@ fn insert(rounds: usize) {
         ("custom, 2 metrics", "custom", Box::new(|queue| queue.insert(black_box(&metrics)).unwrap())),
         ("evaluation, 200 bytes", "genai", Box::new(|queue| queue.insert(black_box(&record)).unwrap())),
     ];
-    println!("ns an item on the inserting thread, records included; {ITEMS} items, {rounds} rounds, median (range)");
+    println!("CPU ns an item on the inserting thread, records included; {ITEMS} items, {rounds} rounds, median (range)");
     for (name, alias, work) in &cases {
         let mut rounds: Vec<f64> = (0..rounds)
             .map(|_| {
                 let queues = nowhere();
                 let queue = queues.get(alias).unwrap();
                 (0..1000).for_each(|_| work(&queue));
-                let start = Instant::now();
+                let start = measure::thread_cpu();
                 (0..ITEMS).for_each(|_| work(&queue));
-                let took = start.elapsed().as_nanos() as f64 / ITEMS as f64;
+                let took = (measure::thread_cpu() - start).as_nanos() as f64 / ITEMS as f64;
                 assert_eq!(queues.stats().delivery.records.dropped.total(), 0);
                 queues.shutdown(Duration::ZERO);
                 took
