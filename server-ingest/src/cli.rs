@@ -31,9 +31,15 @@ enum Command {
         source: Source,
         /// The question, such as "SELECT service_name, count(*) FROM spans GROUP BY 1"
         query: String,
-        /// Print the answer as one JSON object instead of a table
-        #[arg(long)]
+        /// How the answer is written
+        #[arg(long, value_enum, default_value_t = ask::Output::Table)]
+        format: ask::Output,
+        /// The same as --format json
+        #[arg(long, conflicts_with = "format")]
         json: bool,
+        /// Where to write the answer; Arrow and Parquet are not written to a terminal
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Print a trace as a tree
     Trace {
@@ -83,7 +89,10 @@ fn parse_and_run(keep_below: impl FnOnce(usize)) -> anyhow::Result<()> {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::Serve(config) => serve(&config, &command, &matches, faults, keep_below),
-        Command::Sql { source, query, json } => runtime()?.block_on(ask::sql(&source, &query, json)),
+        Command::Sql { source, query, format, json, output } => {
+            let format = if json { ask::Output::Json } else { format };
+            runtime()?.block_on(ask::sql(&source, &query, format, output.as_deref()))
+        }
         Command::Trace { source, trace_id } => runtime()?.block_on(ask::trace(&source, &trace_id)),
         Command::User(command) => accounts::user(command),
         Command::Key(command) => accounts::key(command),

@@ -1,4 +1,4 @@
-//! The HTTP doors: OTLP/HTTP, login, queries, users and keys, health, metrics.
+//! The HTTP doors: OTLP/HTTP, login, questions in this server's, Jaeger's and Scouter's shapes, users and keys, health, metrics.
 
 use std::{
     net::IpAddr,
@@ -31,13 +31,17 @@ use crate::{
 };
 
 mod accounts;
+mod answers;
 mod ask;
 pub(crate) use ask::parse_trace_id;
 mod front;
 pub use front::Front;
+mod jaeger;
 mod login;
 mod otlp;
+mod query;
 mod records;
+mod scouter;
 
 /// Questions and changes are far shorter.
 const MAX_QUESTION_BYTES: usize = 1024 * 1024;
@@ -115,7 +119,9 @@ impl HttpDoors {
 pub fn all_routes(doors: HttpDoors) -> Router {
     let questions = Router::new()
         .route("/api/v1/sql", post(ask::sql))
-        .route("/scouter/trace/spans", get(ask::trace_spans))
+        .merge(query::routes())
+        .merge(jaeger::routes())
+        .merge(scouter::routes())
         .route_layer(middleware::from_fn_with_state(doors.clone(), require_reader));
     let administration = Router::new()
         .route("/api/v1/users", get(accounts::users).post(accounts::add_user))
@@ -223,7 +229,17 @@ fn add_hints(headers: &mut HeaderMap, answer: &crate::error::Answer) {
 
 /// Scouter's error body.
 fn error_response(status: StatusCode, code: &str, text: &str) -> Response {
-    (status, Json(serde_json::json!({ "error": text, "code": code }))).into_response()
+    let action = match code {
+        "UNAUTHENTICATED" => "log in again, or send a valid key",
+        "PERMISSION_DENIED" => "ask an administrator for the permission",
+        "RESOURCE_EXHAUSTED" => "send less at once, or send it again later",
+        "UNAVAILABLE" | "DEADLINE_EXCEEDED" => "send it again later",
+        "NOT_FOUND" => "check the address",
+        "ALREADY_EXISTS" => "choose another name",
+        "INTERNAL" => "look at the server's log",
+        _ => "correct the request",
+    };
+    (status, Json(serde_json::json!({ "error": text, "code": code, "suggested_action": action }))).into_response()
 }
 
 async fn not_found(request: Request) -> Response {

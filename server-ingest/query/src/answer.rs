@@ -20,9 +20,12 @@ mod tests;
 
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use futures::StreamExt;
 use serde_json::Value;
 
@@ -63,10 +66,65 @@ pub(crate) async fn collect(
     Ok(SqlAnswer { columns, rows })
 }
 
+/// The answer to a SQL statement, in columns. What it holds counts against the memory of queries until it is dropped.
+#[derive(Debug)]
+pub struct SqlBatches {
+    /// The columns; the same name may come twice.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub batches: Vec<RecordBatch>,
+    held: MemoryReservation,
+    memory_bytes: usize,
+}
+
+impl SqlBatches {
+    /// Takes `bytes` more of the memory of queries, for as long as this is there.
+    ///
+    /// # Errors
+    /// [`QueryError::Memory`] if there are not so many.
+    pub fn hold(&self, bytes: usize) -> Result<(), QueryError> {
+        self.held.try_grow(bytes).map_err(|error| QueryError::from_datafusion(&error, Phase::Run, self.memory_bytes))
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// Takes every batch of `stream`, or fails at the first limit.
+pub(crate) async fn collect_batches(
+    mut stream: SendableRecordBatchStream,
+    limits: Limits,
+    pool: &Arc<dyn MemoryPool>,
+) -> Result<SqlBatches, QueryError> {
+    let failed = |error| QueryError::from_datafusion(&error, Phase::Run, limits.memory_bytes);
+    let held = MemoryConsumer::new("answer").register(pool);
+    let (schema, mut batches, mut rows) = (stream.schema(), Vec::new(), 0);
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(failed)?;
+        rows += batch.num_rows();
+        if rows > limits.max_rows {
+            return Err(QueryError::TooManyRows { limit: limits.max_rows });
+        }
+        held.try_grow(batch.get_array_memory_size()).map_err(failed)?;
+        batches.push(batch);
+    }
+    Ok(SqlBatches { schema, batches, held, memory_bytes: limits.memory_bytes })
+}
+
+/// The values of a column as JSON, by the table above.
+///
+/// # Errors
+/// A type that cannot be shown.
+pub fn json_values(column: &ArrayRef) -> Result<Vec<Value>, ArrowError> {
+    value::values(column)
+}
+
 const PIECE_ROWS: usize = 1024;
 
 /// Adds the rows of a batch and tells about how many bytes they take.
-fn append(rows: &mut Vec<Vec<Value>>, batch: &RecordBatch) -> Result<usize, arrow::error::ArrowError> {
+fn append(rows: &mut Vec<Vec<Value>>, batch: &RecordBatch) -> Result<usize, ArrowError> {
     let first = rows.len();
     rows.extend((0..batch.num_rows()).map(|_| Vec::with_capacity(batch.num_columns())));
     let mut bytes = batch.num_rows() * (size_of::<Vec<Value>>() + batch.num_columns() * size_of::<Value>());

@@ -1,6 +1,6 @@
 //! The verbs: [`Engine::sql`] and [`Engine::trace`].
 
-mod session;
+pub(crate) mod session;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,12 +12,13 @@ use datafusion::sql::parser::Statement;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
-use crate::answer::{self, SqlAnswer};
+use crate::answer::{self, SqlAnswer, SqlBatches};
 use crate::cut_source::CutSource;
 use crate::error::{Phase, QueryError};
+use crate::reader::Reader;
 use crate::statement;
 use crate::threads::QueryThreads;
-use crate::trace::{self, Trace, TraceId};
+use crate::trace::{self, Trace};
 use session::Sessions;
 
 /// What a query may use.
@@ -50,11 +51,11 @@ pub struct Engine {
     limits: Limits,
 }
 
-struct Shared {
-    source: Arc<dyn CutSource>,
-    sessions: Sessions,
+pub(crate) struct Shared {
+    pub(crate) source: Arc<dyn CutSource>,
+    pub(crate) sessions: Sessions,
     turns: Semaphore,
-    limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 impl Engine {
@@ -77,7 +78,7 @@ impl Engine {
     ///
     /// Tables are those of [`scouter_storage::columns::Table`], and the view `trace_spans` with the columns that Scouter's table of that
     /// name has. Beyond DataFusion's functions there are `attr(json, key)`, the
-    /// text of one attribute; `hex(binary)` and `unhex(text)`. `trace_id = unhex('...')` and `trace_id = X'...'` use the
+    /// text of one attribute; `attr_int`, `attr_double`, `attr_bool`, its value if it is of that type; `hex(binary)` and `unhex(text)`. `trace_id = unhex('...')` and `trace_id = X'...'` use the
     /// indexes and bloom filters of the files.
     ///
     /// # Errors
@@ -91,6 +92,33 @@ impl Engine {
         }))
     }
 
+    /// Answers a statement as [`Engine::sql`] does, in Arrow's columns.
+    ///
+    /// # Errors
+    /// As [`Engine::sql`].
+    pub fn sql_batches<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SqlBatches, QueryError>> {
+        let shared = Arc::clone(&self.shared);
+        let sql = sql.to_owned();
+        Box::pin(self.within_limits(async move {
+            let stream = shared.run_text(&sql).await?;
+            answer::collect_batches(stream, shared.limits, shared.sessions.memory_pool()).await
+        }))
+    }
+
+    /// Runs a question that is not SQL, within the same limits and on the same threads. Dropping the future stops it.
+    ///
+    /// # Errors
+    /// Those of the question, and [`QueryError::Timeout`].
+    pub async fn ask<T, Q, A>(&self, question: Q) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(Reader) -> A + Send + 'static,
+        A: Future<Output = Result<T, QueryError>> + Send + 'static,
+    {
+        let reader = Reader::new(Arc::clone(&self.shared));
+        self.within_limits(async move { question(reader).await }).await
+    }
+
     /// The spans of a trace in tree order, none if it is unknown.
     ///
     /// A span that was delivered twice comes once. See [`Trace`] for the order and for what is done with broken trees.
@@ -100,7 +128,23 @@ impl Engine {
     pub fn trace(&self, trace_id: [u8; 16]) -> BoxFuture<'_, Result<Trace, QueryError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(self.within_limits(async move {
-            let stream = shared.run_text(&trace::lookup_sql(TraceId(trace_id))).await?;
+            let stream = shared.run_text(&trace::lookup_sql(&[trace_id])).await?;
+            let traces = trace::collect(stream, shared.limits, shared.sessions.memory_pool()).await?;
+            Ok(traces.into_iter().next().unwrap_or_default())
+        }))
+    }
+
+    /// Several traces in one reading, each as [`Engine::trace`] gives it, in the order of their first spans. Unknown ones are left out.
+    ///
+    /// # Errors
+    /// As [`Engine::trace`].
+    pub fn traces(&self, trace_ids: Vec<[u8; 16]>) -> BoxFuture<'_, Result<Vec<Trace>, QueryError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(self.within_limits(async move {
+            if trace_ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            let stream = shared.run_text(&trace::lookup_sql(&trace_ids)).await?;
             trace::collect(stream, shared.limits, shared.sessions.memory_pool()).await
         }))
     }

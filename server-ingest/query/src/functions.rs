@@ -1,16 +1,16 @@
-//! SQL functions for what spans hold: `attr(json, key)`, `hex(binary)`, `unhex(text)`.
+//! SQL functions for what spans hold: `attr(json, key)` and its typed sisters, `hex(binary)`, `unhex(text)`.
 //!
 //! All are pure, so that the planner computes them where the arguments are constants: `trace_id = unhex('...')` reaches the
 //! files as a comparison with bytes, which their bloom filters answer.
 
-mod member;
+pub(crate) mod member;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Float64Array, Int64Array, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
@@ -19,8 +19,8 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use member::Member;
 
 /// The functions, to be put into a session.
-pub(crate) fn all() -> [ScalarUDF; 3] {
-    [Function::Attr, Function::Hex, Function::Unhex]
+pub(crate) fn all() -> [ScalarUDF; 6] {
+    [Function::Attr, Function::AttrInt, Function::AttrDouble, Function::AttrBool, Function::Hex, Function::Unhex]
         .map(|function| ScalarUDF::from(Registered { function, signature: Signature::user_defined(Volatility::Immutable) }))
 }
 
@@ -28,6 +28,12 @@ pub(crate) fn all() -> [ScalarUDF; 3] {
 enum Function {
     /// `attr(json, key)`: the first member of that name; a string without its quotes, another value as JSON, null as NULL.
     Attr,
+    /// `attr_int(json, key)`: the first member of that name if it is an int.
+    AttrInt,
+    /// `attr_double(json, key)`: the first member of that name if it is a double or an int.
+    AttrDouble,
+    /// `attr_bool(json, key)`: the first member of that name if it is a bool.
+    AttrBool,
     /// `hex(binary)`: lower-case hexadecimal digits.
     Hex,
     /// `unhex(text)`: the bytes that hexadecimal digits stand for.
@@ -44,6 +50,9 @@ impl ScalarUDFImpl for Registered {
     fn name(&self) -> &str {
         match self.function {
             Function::Attr => "attr",
+            Function::AttrInt => "attr_int",
+            Function::AttrDouble => "attr_double",
+            Function::AttrBool => "attr_bool",
             Function::Hex => "hex",
             Function::Unhex => "unhex",
         }
@@ -56,6 +65,9 @@ impl ScalarUDFImpl for Registered {
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.function {
             Function::Attr | Function::Hex => DataType::Utf8,
+            Function::AttrInt => DataType::Int64,
+            Function::AttrDouble => DataType::Float64,
+            Function::AttrBool => DataType::Boolean,
             Function::Unhex => DataType::Binary,
         })
     }
@@ -67,7 +79,12 @@ impl ScalarUDFImpl for Registered {
                 let json = if *json == repeated_text() { json.clone() } else { DataType::Utf8 };
                 Ok(vec![json, DataType::Utf8])
             }
-            (Function::Attr, _) => plan_err!("attr takes a JSON text and a key: attr(attributes, 'http.route')"),
+            (Function::AttrInt | Function::AttrDouble | Function::AttrBool, [json, key]) if is_text(json) && is_text(key) => {
+                Ok(vec![DataType::Utf8, DataType::Utf8])
+            }
+            (Function::Attr | Function::AttrInt | Function::AttrDouble | Function::AttrBool, _) => {
+                plan_err!("{0} takes a JSON text and a key: {0}(attributes, 'http.route')", self.name())
+            }
             (Function::Hex, [bytes]) if is_bytes(bytes) => Ok(vec![DataType::Binary]),
             (Function::Hex, _) => plan_err!("hex takes one binary value: hex(trace_id)"),
             (Function::Unhex, [text]) if is_text(text) => Ok(vec![DataType::Utf8]),
@@ -81,6 +98,11 @@ impl ScalarUDFImpl for Registered {
         let first = args.args[0].to_array(rows)?;
         let answer = match self.function {
             Function::Attr => attr(&first, &args.args[1])?,
+            Function::AttrInt | Function::AttrDouble | Function::AttrBool => {
+                let keys = args.args[1].to_array(rows)?;
+                let values = first.as_string::<i32>().iter().zip(keys.as_string::<i32>());
+                typed(self.function, values)
+            }
             Function::Hex => hex(&first),
             Function::Unhex => unhex(&first)?,
         };
@@ -126,6 +148,31 @@ fn attr(json: &ArrayRef, key: &ColumnarValue) -> Result<ArrayRef> {
     Ok(arrow::compute::take(&attr_of_each(texts, &member), dictionary.keys(), None)?)
 }
 
+/// The members of one type. Neighbouring rows mostly ask for one key, so it is made ready once.
+fn typed<'a>(function: Function, values: impl Iterator<Item = (Option<&'a str>, Option<&'a str>)>) -> ArrayRef {
+    let mut ready: Option<(&str, Member)> = None;
+    let raw = values.map(|(json, key)| {
+        let (json, key) = json.zip(key)?;
+        if ready.as_ref().is_none_or(|(of, _)| *of != key) {
+            ready = Some((key, Member::new(key)));
+        }
+        ready.as_ref().and_then(|(_, member)| member.value_in(json))
+    });
+    match function {
+        Function::AttrInt => Arc::new(raw.map(|raw| raw?.parse().ok()).collect::<Int64Array>()),
+        Function::AttrBool => Arc::new(raw.map(|raw| raw?.parse().ok()).collect::<BooleanArray>()),
+        _ => Arc::new(raw.map(|raw| double(raw?)).collect::<Float64Array>()),
+    }
+}
+
+/// A number, or what canonical JSON writes for one that JSON does not have.
+fn double(raw: &str) -> Option<f64> {
+    match raw.as_bytes().first()? {
+        b'-' | b'0'..=b'9' => raw.parse().ok(),
+        _ => raw.strip_prefix("{\"$double\":\"")?.strip_suffix("\"}")?.parse().ok(),
+    }
+}
+
 fn attr_of_each(texts: &StringArray, member: &Member) -> ArrayRef {
     let mut out = StringBuilder::with_capacity(texts.len(), 0);
     for text in texts {
@@ -169,7 +216,7 @@ fn unhex(texts: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// Bytes as lower-case hexadecimal digits.
-pub(crate) fn hex_text(bytes: &[u8]) -> String {
+pub fn hex_text(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
@@ -180,7 +227,7 @@ pub(crate) fn hex_text(bytes: &[u8]) -> String {
 }
 
 /// The bytes that hexadecimal digits of either case stand for.
-pub(crate) fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
+pub fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()

@@ -3,6 +3,7 @@
 //! ```text
 //! sql ─▶ statement: parse, refuse ─▶ cuts of the tables it names ─▶ table: files ∪ hot rows ─▶ DataFusion ─▶ answer: JSON values
 //! trace ──────────────────────────▶ cut of the spans ─────────────▶ one lookup by trace_id ─▶ trace: tree order, Scouter's shape
+//! ask ─▶ reader: selections by typed conditions ─▶ cuts ─▶ table ─▶ DataFusion ─▶ batches, to whoever asked
 //! ```
 //!
 //! Terms: a **cut** is all rows of a table at one instant, in files and in memory ([`scouter_storage::store::Cut`]); **hot** rows
@@ -24,6 +25,9 @@ mod threads;
 
 mod statement;
 
+mod condition;
+mod reader;
+
 mod table;
 
 mod functions;
@@ -35,8 +39,12 @@ mod timestamp;
 mod trace;
 mod trace_spans;
 
-pub use answer::SqlAnswer;
+pub use answer::{SqlAnswer, SqlBatches, json_values};
+pub use condition::{AttributeTest, Condition, Double, Operand, Operator, Wanted};
 pub use cut_source::CutSource;
 pub use engine::{Engine, Limits};
 pub use error::QueryError;
-pub use trace::{Attribute, MAX_PATH, SpanEvent, SpanId, SpanLink, Trace, TraceId, TraceSpan, trace_tree};
+pub use functions::{bytes_of_hex, hex_text};
+pub use reader::{Direction, MATCHES, Reader, Rows, Selection};
+pub use timestamp::micros_text;
+pub use trace::{Attribute, MAX_PATH, Node, Place, SpanEvent, SpanId, SpanLink, Trace, TraceId, TraceSpan, trace_tree, tree_order};

@@ -9,7 +9,7 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Microseconds since 1970 as `2026-01-02T03:04:05.000006Z`.
-pub(crate) fn micros_text(micros: i64) -> String {
+pub fn micros_text(micros: i64) -> String {
     let mut text = seconds_text(micros.div_euclid(MICROS_PER_SECOND));
     write!(text, ".{:06}Z", micros.rem_euclid(MICROS_PER_SECOND)).expect("writing to a string");
     text

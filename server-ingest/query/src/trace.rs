@@ -19,6 +19,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::execution::SendableRecordBatchStream;
@@ -30,11 +31,10 @@ use serde_json::Value;
 use crate::engine::Limits;
 use crate::error::{Phase, QueryError};
 use crate::functions::hex_text;
-use tree::Node;
-
 pub(crate) use attributes::parse as parse_attributes;
 pub use id::{SpanId, TraceId};
 pub use text::trace_tree;
+pub use tree::{Node, Place, order as tree_order};
 
 /// The most ids in a [`TraceSpan::path`]. Whole paths take memory that grows with the square of the depth.
 pub const MAX_PATH: usize = 128;
@@ -130,17 +130,22 @@ pub struct SpanLink {
     pub dropped_attributes_count: i64,
 }
 
-/// The statement that looks a trace up. The comparison with a constant is what bloom filters answer.
-pub(crate) fn lookup_sql(trace_id: TraceId) -> String {
-    format!("SELECT {} FROM spans WHERE trace_id = X'{}'", rows::COLUMNS.join(", "), hex_text(&trace_id.0))
+/// The statement that looks traces up. Comparisons with constants are what bloom filters answer.
+pub(crate) fn lookup_sql(trace_ids: &[[u8; 16]]) -> String {
+    let ids: Vec<String> = trace_ids.iter().map(|id| format!("X'{}'", hex_text(id))).collect();
+    let test = match ids.as_slice() {
+        [id] => format!("= {id}"),
+        ids => format!("IN ({})", ids.join(", ")),
+    };
+    format!("SELECT {} FROM spans WHERE trace_id {test}", rows::COLUMNS.join(", "))
 }
 
-/// The trace whose rows [`lookup_sql`] finds.
+/// The traces whose rows [`lookup_sql`] finds, in the order of their first spans.
 pub(crate) async fn collect(
     mut stream: SendableRecordBatchStream,
     limits: Limits,
     pool: &Arc<dyn MemoryPool>,
-) -> Result<Trace, QueryError> {
+) -> Result<Vec<Trace>, QueryError> {
     let failed = |error| QueryError::from_datafusion(&error, Phase::Run, limits.memory_bytes);
     let held = MemoryConsumer::new("trace").register(pool);
     let mut spans = Vec::new();
@@ -152,9 +157,19 @@ pub(crate) async fn collect(
         let bytes = rows::append(&mut spans, &batch).map_err(|error| failed(error.into()))?;
         held.try_grow(bytes).map_err(failed)?;
     }
-    let placed = place(&spans);
-    held.try_grow(placed.iter().map(|(_, place)| path_length(place.depth) * size_of::<SpanId>()).sum()).map_err(failed)?;
-    Ok(Trace { spans: arrange(spans, &placed) })
+    let mut of_trace: HashMap<TraceId, Vec<TimedSpan>> = HashMap::new();
+    for span in spans {
+        of_trace.entry(span.span.trace_id).or_default().push(span);
+    }
+    let mut traces = Vec::with_capacity(of_trace.len());
+    for (id, spans) in of_trace {
+        let first = spans.iter().map(|span| span.start_unix_nano).min();
+        let placed = place(&spans);
+        held.try_grow(placed.iter().map(|(_, place)| path_length(place.depth) * size_of::<SpanId>()).sum()).map_err(failed)?;
+        traces.push(((first, id), Trace { spans: arrange(spans, &placed) }));
+    }
+    traces.sort_by_key(|(rank, _)| *rank);
+    Ok(traces.into_iter().map(|(_, trace)| trace).collect())
 }
 
 /// Puts spans in tree order and fills in `depth`, `path`, `root_span_id` and `span_order`.

@@ -1,8 +1,14 @@
 //! `sql` and `trace`: from the folder of a stopped server, or by asking the server that holds it.
 
-use std::{io::Write, path::PathBuf, sync::Arc};
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, anyhow, bail};
+use scouter_answers::{Format, Int64, sql_answer};
 use scouter_query::{Engine, Limits, Trace, trace_tree};
 use scouter_storage::store::{Store, StoreError};
 use serde::Deserialize;
@@ -14,22 +20,97 @@ use crate::{config::parse_storage, http::parse_trace_id};
 /// Columns wider than this are cut in a printed table; `--json` prints all.
 const CELL_CHARS: usize = 120;
 
-/// Answers `query` on stdout.
-pub(super) async fn sql(source: &Source, query: &str, as_json: bool) -> anyhow::Result<()> {
-    let answer = match Answering::open(source).await? {
-        Answering::Here(engine) => {
-            let answer = engine.sql(query).await?;
-            Rows { columns: answer.columns, rows: answer.rows }
+/// How often a person is told that the work goes on.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// Columns for a person
+    Table,
+    /// One JSON object
+    Json,
+    /// RFC 4180, with a line of names
+    Csv,
+    /// A stream of Arrow IPC
+    Arrow,
+    /// A Parquet file
+    Parquet,
+}
+
+impl Output {
+    /// What is asked for; a table is made from JSON.
+    fn format(self) -> Format {
+        match self {
+            Self::Table | Self::Json => Format::Json,
+            Self::Csv => Format::Csv,
+            Self::Arrow => Format::Arrow,
+            Self::Parquet => Format::Parquet,
         }
-        Answering::Server(server) => server.sql(query).await?,
-    };
-    let mut stdout = std::io::stdout().lock();
-    if as_json {
-        writeln!(stdout, "{}", serde_json::json!({ "columns": answer.columns, "rows": answer.rows }))?;
-    } else {
-        print_table(&mut stdout, &answer)?;
     }
-    Ok(())
+}
+
+/// Answers `query` on stdout or into a file.
+pub(super) async fn sql(source: &Source, query: &str, output: Output, file: Option<&Path>) -> anyhow::Result<()> {
+    if file.is_none() && matches!(output, Output::Arrow | Output::Parquet) && std::io::stdout().is_terminal() {
+        bail!("a terminal cannot show this format; name a file with --output");
+    }
+    let format = output.format();
+    let asking = async {
+        match Answering::open(source).await? {
+            Answering::Here(engine) => {
+                let started = Instant::now();
+                let rows = engine.sql_batches(query).await?;
+                Ok(sql_answer(&rows, format, Int64::Number, started.elapsed())?)
+            }
+            Answering::Server(server) => server.sql(query, format).await,
+        }
+    };
+    let answer =
+        if std::io::stderr().is_terminal() { with_progress(asking, PROGRESS_INTERVAL, std::io::stderr()).await? } else { asking.await? };
+    match file {
+        Some(path) => {
+            let mut out = std::fs::File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+            write_answer(&mut out, output, &answer).with_context(|| format!("{} cannot be written", path.display()))
+        }
+        None => write_answer(&mut std::io::stdout().lock(), output, &answer),
+    }
+}
+
+fn write_answer(out: &mut impl Write, output: Output, answer: &[u8]) -> anyhow::Result<()> {
+    match output {
+        Output::Table => print_table(out, &serde_json::from_slice(answer).context("the answer is not what was expected")?)?,
+        Output::Json => {
+            out.write_all(answer)?;
+            out.write_all(b"\n")?;
+        }
+        Output::Csv | Output::Arrow | Output::Parquet => out.write_all(answer)?,
+    }
+    Ok(out.flush()?)
+}
+
+/// Says how long it has been waiting, after each interval, on one line that is gone when the work is done.
+async fn with_progress<T>(work: impl Future<Output = T>, every: Duration, mut out: impl Write) -> T {
+    let started = Instant::now();
+    let mut interval = tokio::time::interval(every);
+    interval.tick().await;
+    let mut work = std::pin::pin!(work);
+    let mut is_shown = false;
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                if is_shown {
+                    // What cannot be written to a terminal is no reason to lose an answer.
+                    let _ = write!(out, "\r\x1b[K").and_then(|()| out.flush());
+                }
+                return done;
+            }
+            _ = interval.tick() => {
+                is_shown = true;
+                let _ = write!(out, "\r\x1b[Kasking for {} s; Ctrl-C stops it", started.elapsed().as_secs()).and_then(|()| out.flush());
+            }
+        }
+    }
 }
 
 /// Prints the tree of a trace on stdout.
@@ -109,9 +190,9 @@ impl Server {
         Ok(Self { http, base, token })
     }
 
-    async fn sql(&self, query: &str) -> anyhow::Result<Rows> {
+    async fn sql(&self, query: &str, format: Format) -> anyhow::Result<Vec<u8>> {
         let request = self.http.post(format!("{}/api/v1/sql", self.base)).bearer_auth(&self.token);
-        answer(request.json(&serde_json::json!({ "query": query }))).await
+        body(request.json(&serde_json::json!({ "query": query, "format": format.name() }))).await
     }
 
     async fn trace(&self, trace_id: &str) -> anyhow::Result<Trace> {
@@ -121,6 +202,10 @@ impl Server {
 }
 
 async fn answer<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+    serde_json::from_slice(&body(request).await?).context("the server's answer is not what was expected")
+}
+
+async fn body(request: reqwest::RequestBuilder) -> anyhow::Result<Vec<u8>> {
     let response = request.send().await.context("the server does not answer")?;
     let status = response.status();
     let body = response.bytes().await.context("the server's answer broke off")?;
@@ -128,7 +213,7 @@ async fn answer<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder
         let text = serde_json::from_slice::<Value>(&body).ok().and_then(|body| body["error"].as_str().map(str::to_owned));
         bail!(text.unwrap_or_else(|| format!("the server answered {status}")));
     }
-    serde_json::from_slice(&body).context("the server's answer is not what was expected")
+    Ok(body.into())
 }
 
 fn print_table(out: &mut impl Write, answer: &Rows) -> std::io::Result<()> {
@@ -161,3 +246,6 @@ fn print_table(out: &mut impl Write, answer: &Rows) -> std::io::Result<()> {
     rows.iter().try_for_each(|row| line(row))?;
     writeln!(out, "({} rows)", rows.len())
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,11 @@ pub use table::Table;
 pub use to_otlp::{ReadError, SpanReader, StoredSpan, span_to_otlp};
 pub use to_records::records_from_batch;
 
+/// The column of the spans that repeats the attribute `key`, if it is one that has a column.
+pub fn promoted_column(key: &str) -> Option<&'static str> {
+    promoted::find(key.as_bytes()).map(|index| promoted::PROMOTED[index].column)
+}
+
 /// The rows of all tables that are not yet handed over.
 #[derive(Debug)]
 pub struct Columns {

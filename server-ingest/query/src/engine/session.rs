@@ -46,7 +46,7 @@ const LEFT_OUT: [&str; 11] = [
 const METADATA_CACHE_BYTES: usize = 64 << 20;
 
 /// The settings, functions, caches and memory of all queries.
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     base: SessionState,
 }
 
@@ -91,8 +91,15 @@ impl Sessions {
         Self { base }
     }
 
-    pub(super) fn memory_pool(&self) -> &Arc<dyn MemoryPool> {
+    pub(crate) fn memory_pool(&self) -> &Arc<dyn MemoryPool> {
         &self.base.runtime_env().memory_pool
+    }
+
+    /// A session for a plan that brings its tables.
+    pub(crate) fn plain(&self) -> SessionState {
+        let mut state = self.base.clone();
+        state.mark_start_execution();
+        state
     }
 
     /// The tables that a statement reads.

@@ -6,19 +6,19 @@
 use memchr::memmem::Finder;
 
 /// A key to look for. Keys are compared as canonical attribute text writes them: escapes only where JSON demands them.
-pub(super) struct Member {
+pub(crate) struct Member {
     quoted: String,
     finder: Finder<'static>,
 }
 
 impl Member {
-    pub(super) fn new(key: &str) -> Self {
+    pub(crate) fn new(key: &str) -> Self {
         let quoted = serde_json::Value::from(key).to_string();
         Self { finder: Finder::new(quoted.as_bytes()).into_owned(), quoted }
     }
 
     /// The text of the first member with this key: a string's content, another value as it is written; none for `null`.
-    pub(super) fn text_in(&self, json: &str) -> Option<String> {
+    pub(crate) fn text_in(&self, json: &str) -> Option<String> {
         let value = self.value_in(json)?;
         match value.as_bytes().first()? {
             b'"' if !value.contains('\\') => Some(value[1..value.len() - 1].to_owned()),
@@ -28,7 +28,8 @@ impl Member {
         }
     }
 
-    fn value_in<'a>(&self, json: &'a str) -> Option<&'a str> {
+    /// The JSON of the value of the first member with this key, as it is written.
+    pub(crate) fn value_in<'a>(&self, json: &'a str) -> Option<&'a str> {
         self.finder.find(json.as_bytes())?;
         let bytes = json.as_bytes();
         let mut at = skip_space(bytes, 0);

@@ -8,25 +8,30 @@ use super::SpanId;
 
 /// What decides where a span stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Node {
-    pub(super) id: SpanId,
-    pub(super) parent: Option<SpanId>,
-    pub(super) start_unix_nano: i64,
-    pub(super) duration_nano: i64,
+pub struct Node {
+    /// The span.
+    pub id: SpanId,
+    /// Its parent, whether that is there or not.
+    pub parent: Option<SpanId>,
+    /// When it started.
+    pub start_unix_nano: i64,
+    /// How long it took.
+    pub duration_nano: i64,
 }
 
 /// Where a span stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) depth: usize,
+pub struct Place {
+    /// Levels below its root.
+    pub depth: usize,
     /// The parent's index in the order that is returned; it comes before the child.
-    pub(super) parent: Option<usize>,
+    pub parent: Option<usize>,
 }
 
 /// The indexes of `nodes` depth first, without those whose id came before, each with its place.
 ///
 /// Linear but for one sort. The input's own order matters only between nodes that are equal in everything.
-pub(super) fn order(nodes: &[Node]) -> Vec<(usize, Place)> {
+pub fn order(nodes: &[Node]) -> Vec<(usize, Place)> {
     let rank = |index: usize| (nodes[index].start_unix_nano, Reverse(nodes[index].duration_nano), nodes[index].id);
     let mut by_start: Vec<usize> = (0..nodes.len()).collect();
     by_start.sort_by_key(|&index| rank(index));

@@ -1,5 +1,6 @@
 //! A store in a temporary folder, and spans to put into it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,9 @@ pub(crate) const DAY: u64 = 86_400 * SECOND;
 pub(crate) struct Stored {
     pub(crate) store: Arc<Store>,
     pub(crate) engine: Engine,
-    folder: TempDir,
+    folder: PathBuf,
+    /// Goes when this does, unless the folder is another one.
+    _temporary: Option<TempDir>,
 }
 
 /// A store that commits only when it is told to.
@@ -32,25 +35,31 @@ pub(crate) fn store() -> Stored {
 }
 
 pub(crate) fn store_with(flush_interval: Duration, limits: Limits) -> Stored {
-    open(StoreOptions { flush_interval, ..StoreOptions::default() }, limits)
+    open(None, StoreOptions { flush_interval, ..StoreOptions::default() }, limits)
 }
 
 /// A store that commits only when it is told to, and treats its files as `maintenance` says.
 pub(crate) fn maintained_store(maintenance: MaintenanceOptions) -> Stored {
-    open(StoreOptions { flush_interval: Duration::from_secs(3600), maintenance, ..StoreOptions::default() }, Limits::default())
+    open_in(None, maintenance)
 }
 
-fn open(options: StoreOptions, limits: Limits) -> Stored {
-    let folder = TempDir::new().unwrap();
+/// The same in a folder that stays, if one is named.
+pub(crate) fn open_in(folder: Option<PathBuf>, maintenance: MaintenanceOptions) -> Stored {
+    open(folder, StoreOptions { flush_interval: Duration::from_secs(3600), maintenance, ..StoreOptions::default() }, Limits::default())
+}
+
+fn open(folder: Option<PathBuf>, options: StoreOptions, limits: Limits) -> Stored {
+    let temporary = folder.is_none().then(|| TempDir::new().unwrap());
+    let folder = folder.or_else(|| temporary.as_ref().map(|folder| folder.path().to_owned())).unwrap();
     let options = StoreOptions { durability: Durability::Os, ..options };
-    let (store, _) = Store::open(folder.path(), options).unwrap();
+    let (store, _) = Store::open(&folder, options).unwrap();
     let engine = Engine::new(Arc::clone(&store) as _, limits);
-    Stored { store, engine, folder }
+    Stored { store, engine, folder, _temporary: temporary }
 }
 
 impl Stored {
     pub(crate) fn folder(&self) -> &std::path::Path {
-        self.folder.path()
+        &self.folder
     }
 
     pub(crate) async fn put(&self, request: &ExportTraceServiceRequest) {

@@ -1,0 +1,166 @@
+//! Scouter's GenAI metrics. Tokens read from and written to a model's cache have no column and are given as 0.
+
+use std::collections::{BTreeMap, HashMap};
+
+use scouter_query::{Condition, Engine, micros_text};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::filters::time;
+use super::metrics::interval;
+use crate::error::AnswerError;
+use crate::filter::SpanFilter;
+use crate::genai::{Sums, for_each};
+use crate::services::group;
+
+/// The body of `POST /scouter/genai/metrics/...`.
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "Scouter's names say it")]
+pub struct GenAiMetrics {
+    pub service_name: Option<String>,
+    pub start_time: String,
+    pub end_time: String,
+    #[serde(default = "hour")]
+    pub bucket_interval: String,
+    pub operation_name: Option<String>,
+    pub provider_name: Option<String>,
+    pub model: Option<String>,
+}
+
+fn hour() -> String {
+    "hour".to_owned()
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum GenAiTable {
+    Tokens,
+    Operations,
+    Models,
+    Agents,
+    Tools,
+    Errors,
+}
+
+impl GenAiTable {
+    /// By the last part of the route.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "tokens" => Self::Tokens,
+            "operations" => Self::Operations,
+            "models" => Self::Models,
+            "agents" => Self::Agents,
+            "tools" => Self::Tools,
+            "errors" => Self::Errors,
+            _ => return None,
+        })
+    }
+}
+
+type Key = (Option<String>, Option<String>);
+
+/// `POST /scouter/genai/metrics/{tokens,operations,models,agents,tools,errors}`.
+///
+/// # Errors
+/// A time or an interval cannot be read.
+pub async fn genai_metrics(engine: &Engine, table: GenAiTable, question: GenAiMetrics) -> Result<impl Serialize + use<>, AnswerError> {
+    let interval = interval(&question.bucket_interval)?;
+    let filter = SpanFilter {
+        from: Some(time("start_time", &question.start_time)?),
+        until: Some(time("end_time", &question.end_time)?.saturating_add(1)),
+        services: question.service_name.into_iter().collect(),
+        ..SpanFilter::default()
+    };
+    let mut conditions = filter.conditions();
+    for (column, value) in [("gen_ai_operation_name", question.operation_name), ("gen_ai_provider_name", question.provider_name)] {
+        conditions.extend(value.map(|value| Condition::OneOf(column, vec![value])));
+    }
+    conditions.extend(question.model.map(|model| {
+        let columns = ["gen_ai_request_model", "gen_ai_response_model"];
+        Condition::Any(columns.map(|column| Condition::OneOf(column, vec![model.clone()])).to_vec())
+    }));
+    let (groups, buckets) = engine
+        .ask(move |mut reader| async move {
+            let (mut groups, mut buckets): (HashMap<Key, Sums>, BTreeMap<i64, Sums>) = (HashMap::new(), BTreeMap::new());
+            for_each(&mut reader, conditions, |row| {
+                let text = |text: Option<&str>| text.map(str::to_owned);
+                let key = match table {
+                    GenAiTable::Tokens => {
+                        buckets.entry(interval.start_of(row.start)).or_default().add(row);
+                        return Ok(());
+                    }
+                    GenAiTable::Operations => row.operation.map(|operation| (text(Some(operation)), text(row.provider))),
+                    GenAiTable::Models => row.model.map(|model| (text(Some(model)), text(row.provider))),
+                    GenAiTable::Agents => row.agent.map(|agent| (text(Some(agent)), text(row.conversation))),
+                    GenAiTable::Tools => row.tool.map(|tool| (text(Some(tool)), None)),
+                    GenAiTable::Errors => row.error_type.map(|error| (text(Some(error)), None)),
+                };
+                if let Some(key) = key {
+                    group(&mut groups, key)?.add(row);
+                }
+                Ok(())
+            })
+            .await?;
+            Ok((groups, buckets))
+        })
+        .await?;
+    let mut groups: Vec<(Key, Sums)> = groups.into_iter().collect();
+    groups.sort_by(|(left, few), (right, many)| many.tally.count.cmp(&few.tally.count).then_with(|| left.cmp(right)));
+    let rows: Vec<Value> = match table {
+        GenAiTable::Tokens => buckets.into_iter().map(|(start, sums)| bucket(start, &sums)).collect(),
+        _ => groups.into_iter().map(|((name, second), sums)| row(table, name, second, &sums)).collect(),
+    };
+    let name = match table {
+        GenAiTable::Tokens => "buckets",
+        GenAiTable::Operations => "operations",
+        GenAiTable::Models => "models",
+        GenAiTable::Agents => "agents",
+        GenAiTable::Tools => "tools",
+        GenAiTable::Errors => "errors",
+    };
+    Ok(json!({ name: rows }))
+}
+
+fn time_text(nanos: i64) -> String {
+    micros_text(nanos.div_euclid(1000))
+}
+
+fn error_rate(sums: &Sums) -> f64 {
+    sums.tally.errors as f64 / sums.tally.count.max(1) as f64
+}
+
+fn average_ms(sums: &Sums) -> f64 {
+    sums.duration_nano as f64 / sums.tally.count.max(1) as f64 / 1e6
+}
+
+fn bucket(start: i64, sums: &Sums) -> Value {
+    json!({
+        "bucket_start": time_text(start), "total_input_tokens": sums.input_tokens, "total_output_tokens": sums.output_tokens,
+        "total_cache_creation_tokens": 0, "total_cache_read_tokens": 0, "span_count": sums.tally.count, "error_rate": error_rate(sums),
+    })
+}
+
+fn row(table: GenAiTable, name: Option<String>, second: Option<String>, sums: &Sums) -> Value {
+    let millis = |share: f64| sums.tally.durations.percentile(share) as f64 / 1e6;
+    match table {
+        GenAiTable::Operations | GenAiTable::Tokens => json!({
+            "operation_name": name, "provider_name": second, "span_count": sums.tally.count, "avg_duration_ms": average_ms(sums),
+            "total_input_tokens": sums.input_tokens, "total_output_tokens": sums.output_tokens, "error_rate": error_rate(sums),
+        }),
+        GenAiTable::Models => json!({
+            "model": name, "provider_name": second, "span_count": sums.tally.count, "total_input_tokens": sums.input_tokens,
+            "total_output_tokens": sums.output_tokens, "p50_duration_ms": millis(0.5), "p95_duration_ms": millis(0.95),
+            "error_rate": error_rate(sums),
+        }),
+        GenAiTable::Agents => json!({
+            "agent_name": name, "agent_id": null, "conversation_id": second, "span_count": sums.tally.count,
+            "total_input_tokens": sums.input_tokens, "total_output_tokens": sums.output_tokens, "last_seen": time_text(sums.last),
+        }),
+        GenAiTable::Tools => json!({
+            "tool_name": name, "tool_type": null, "call_count": sums.tally.count, "avg_duration_ms": average_ms(sums),
+            "error_rate": error_rate(sums),
+        }),
+        GenAiTable::Errors => json!({ "error_type": name, "count": sums.tally.count }),
+    }
+}

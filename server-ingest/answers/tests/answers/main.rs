@@ -1,0 +1,16 @@
+//! Answers from a real store in a temporary folder, filled with OTLP payloads.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod asking;
+mod broken;
+mod genai;
+mod jaeger;
+mod places;
+mod records;
+mod scouter;
+mod search;
+mod shapes;
+#[path = "../../../query/tests/query/stored.rs"]
+#[allow(dead_code, reason = "shared with the tests of scouter-query")]
+mod stored;
