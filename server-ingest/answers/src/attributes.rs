@@ -263,7 +263,7 @@ pub async fn attribute_values(engine: &Engine, key: &str, mut parameters: Parame
             Ok((counts, sampled))
         })
         .await?;
-    let mut values: Vec<((&'static str, String), (TypedValue, u64))> = counts.into_iter().collect();
+    let mut values: Vec<_> = counts.into_iter().collect();
     values.sort_by(|(left, (_, fewer)), (right, (_, more))| more.cmp(fewer).then_with(|| left.cmp(right)));
     let truncated = values.len() > limit;
     values.truncate(limit);

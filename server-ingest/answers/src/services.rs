@@ -78,7 +78,7 @@ impl Counts {
 }
 
 /// The value of `key` in `groups`, made if there is room for one more.
-pub(crate) fn group<'a, K: Hash + Eq, V: Default>(groups: &'a mut HashMap<K, V>, key: K) -> Result<&'a mut V, QueryError> {
+pub(crate) fn group<K: Hash + Eq, V: Default>(groups: &mut HashMap<K, V>, key: K) -> Result<&mut V, QueryError> {
     if groups.len() >= MOST_GROUPS && !groups.contains_key(&key) {
         return Err(QueryError::TooManyRows { limit: MOST_GROUPS });
     }

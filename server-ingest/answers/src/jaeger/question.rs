@@ -23,7 +23,7 @@ pub(super) enum Search {
     /// These traces.
     Ids(Vec<[u8; 16]>),
     /// So many of those with such a span.
-    Filter(SpanFilter, usize),
+    Filter(Box<SpanFilter>, usize),
 }
 
 impl Search {
@@ -58,7 +58,7 @@ impl Search {
         }
         // Grafana sends 0 or nothing for no limit of its own.
         let limit = integer(&mut parameters, "limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
-        Ok(Self::Filter(filter, limit.unwrap_or(DEFAULT_LIMIT).min(MOST_TRACES)))
+        Ok(Self::Filter(Box::new(filter), limit.unwrap_or(DEFAULT_LIMIT).min(MOST_TRACES)))
     }
 }
 
