@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Three services, one trace: starts a server with a fresh folder, runs the services against it, prints the trace they made.
+# Three services, one trace: starts a server with a fresh folder, runs the services against it, prints the trace they made. On a terminal, or with
+# KEEP=1, the server then stays for its page until somebody ends it; KEEP=0 ends it at once.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
@@ -68,17 +69,44 @@ say
 
 # A service that is told to end delivers what it has; a server that is told to end writes its tables.
 # 143 is an end by SIGTERM: uvicorn shuts down in good order first and then ends by the signal that it was given.
-for pid in "${services[@]}" "$server"; do
-  code=0
-  kill -TERM "$pid"
-  wait "$pid" || code=$?
-  [ "$code" = 0 ] || [ "$code" = 143 ] || fail "process $pid ended with code $code; the logs are in $folder"
-done
+end_process() {
+  local code=0
+  kill -TERM "$1"
+  wait "$1" || code=$?
+  [ "$code" = 0 ] || [ "$code" = 143 ] || fail "process $1 ended with code $code; the logs are in $folder"
+}
+for pid in "${services[@]}"; do end_process "$pid"; done
+pids=("$server")
+
+is_terminal=0
+[ -t 0 ] && [ -t 1 ] && is_terminal=1
+if [ "${KEEP:-$is_terminal}" = 1 ]; then
+  page="http://$(address "$folder/server.out" http)"
+  cat <<END
+
+The services have stopped; the server goes on. Open its page in a browser (the login is filled in):
+
+    $page
+
+END
+  if [ "$is_terminal" = 1 ]; then
+    read -r -p "Enter ends the server. " || true
+  else
+    say "SIGTERM or SIGINT to process $$ ends the server."
+    wait "$server" || true
+    fail "the server ended by itself; its log is $folder/server.log"
+  fi
+fi
+end_process "$server"
 pids=()
 
 cat <<END
 
 Server and services have stopped. What they left is a folder with open tables; where to look next:
+
+  The page, with the server running again (KEEP=1 makes the demo's server stay):
+    $bin/scouter-server serve --storage $storage
+    http://127.0.0.1:8000/trace/$trace_id
 
   SQL, on the folder itself:
     $bin/scouter-server sql --storage $storage \\
@@ -89,7 +117,6 @@ Server and services have stopped. What they left is a folder with open tables; w
     print(DeltaTable("$storage/tables/spans").to_pyarrow_table().to_pylist()[0])
 
   HTTP, with the server running again:
-    $bin/scouter-server serve --storage $storage
     TOKEN=\$(curl -s -H 'Username: guest' -H 'Password: guest' http://127.0.0.1:8000/scouter/auth/login | cut -d'"' -f4)
     curl -s -H "Authorization: Bearer \$TOKEN" 'http://127.0.0.1:8000/scouter/trace/spans?trace_id=$trace_id'
 END

@@ -82,6 +82,21 @@ python_package() {
   "$PYTHON" -m pip install --quiet --force-reinstall --no-deps "$wheels"/*.whl || fail "the Python package could not be installed"
 }
 
+# Installs the packages that the page is built and tested with, as its lock file has them. Only the page's own tests need Node: its built files are
+# in the repository.
+page_packages() {
+  command -v node >/dev/null && command -v npm >/dev/null ||
+    fail "node and npm are not installed; the tests of the page need Node 20.19 or newer (https://nodejs.org)."
+  node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
+    fail "node is $(node --version); the tests of the page need version 20.19 or newer."
+  local web="$root/server-ingest/web" wanted
+  wanted="$(node --version) $(cksum <"$web/package-lock.json")"
+  [ "$(cat "$web/node_modules/.installed" 2>/dev/null)" = "$wanted" ] && return
+  say "installing the page's packages with npm"
+  (cd "$web" && npm ci --no-progress --loglevel=error) || fail "the page's packages could not be installed; see the lines above"
+  printf '%s' "$wanted" >"$web/node_modules/.installed"
+}
+
 # Waits until a process has printed the line `listening ...` into a file.
 # usage: wait_listening PID FILE NAME LOG
 wait_listening() {

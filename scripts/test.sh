@@ -6,7 +6,7 @@ set -euo pipefail
 step_number=0
 step_name=""
 step_start=0
-total_steps=12
+total_steps=14
 
 step() {
   step_end
@@ -36,6 +36,18 @@ step "lint (cargo clippy, warnings are errors)"
 # Metadata only: DataFusion is checked here, not compiled.
 cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
+step "the page: types, lint, unit tests, and built files that are those of its source"
+page_packages
+(
+  cd server-ingest/web
+  npm run --silent check
+  npm run --silent test
+  fresh="$(mktemp -d)"
+  npx vite build --logLevel warn --outDir "$fresh" --emptyOutDir
+  diff -r dist "$fresh" || fail "the built page is not that of its source; run 'npm run build' in server-ingest/web and commit dist"
+  rm -r "$fresh"
+)
+
 step "the parts of scouter-tonic, each alone, and the exporter without a server"
 for feature in client server all; do
   say "cargo check -p scouter-tonic --features $feature"
@@ -57,6 +69,11 @@ step "Rust tests, the end-to-end tests among them (cargo test --release)"
 cargo test --locked --release --workspace
 # A feature of the exporter that the workspace does not turn on.
 cargo test --locked --release -p scouter-exporter --features self-metrics --test self_metrics
+
+step "the page in a browser (Chromium)"
+[ -x "${CHROMIUM:-/usr/bin/chromium}" ] || install_or_fail chromium \
+  "there is no /usr/bin/chromium. Install it ('apt-get install chromium' on Debian), or say where one is: CHROMIUM=/path/to/chromium"
+(cd server-ingest/web && npm run --silent test:browser)
 
 step "Python package: build, lint, types, stubs"
 python_environment test scripts/requirements.txt scripts/requirements-test.txt examples/python/requirements.txt

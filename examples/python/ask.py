@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import httpx
 
 QUESTIONS = ["Where is my order?", "How long does a refund take?", "Is my order on its way, and when does it arrive?"]
-# The gateway's request and its two calls, the answerer's request and its chat, the scorer's request and its two checks.
-EXPECTED_SPANS = 8
+# The gateway's request and its two calls, the answerer's request with two chats and a tool between them, the scorer's request and its
+# two checks.
+EXPECTED_SPANS = 10
 SERVICES = {"gateway", "answerer", "scorer"}
 PATIENCE_SECONDS = 30.0
 

@@ -91,6 +91,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
         life: Arc::clone(&life),
         intake,
         otlp_base_path: config.otlp_http_base_path.clone(),
+        grpc_address: addresses.grpc,
     };
     if let Some(listener) = listeners.otlp_http {
         doors.open(listener, http::otlp_routes(http_doors.clone()));

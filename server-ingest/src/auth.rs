@@ -152,6 +152,8 @@ pub struct Auth {
     accounts: Accounts,
     /// The user of the configuration, who is no row of the file.
     configured: Option<User>,
+    /// That user is guest with the password everyone knows.
+    is_guest_welcome: bool,
     /// Verified against for unknown users, so that they take as long.
     nobody: String,
     key: TokenKey,
@@ -176,6 +178,7 @@ impl Auth {
     /// A file cannot be read or made, with its path, or the password cannot be hashed.
     pub fn open(configured: Option<(&str, &str)>, folder: &Path) -> Result<Self, AuthError> {
         let key = TokenKey::open(folder)?;
+        let is_guest_welcome = configured == Some(("guest", "guest"));
         let configured = configured
             .map(|(name, password)| {
                 // Lengths keep "ab" + "c" apart from "a" + "bc".
@@ -189,6 +192,7 @@ impl Auth {
         Ok(Self {
             accounts: Accounts::open(folder)?,
             configured,
+            is_guest_welcome,
             nobody: hash_password("nobody", &keys::random_hex(16))?,
             key,
             sessions,
@@ -202,6 +206,11 @@ impl Auth {
     /// The users and keys, to list and change them.
     pub fn accounts(&self) -> &Accounts {
         &self.accounts
+    }
+
+    /// Whether guest may log in with the password guest, as on a server for development.
+    pub fn is_guest_welcome(&self) -> bool {
+        self.is_guest_welcome
     }
 
     /// The key that new ingest keys are made with.

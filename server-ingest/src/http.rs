@@ -1,7 +1,7 @@
-//! The HTTP doors: OTLP/HTTP, login, questions in this server's, Jaeger's and Scouter's shapes, users and keys, health, metrics.
+//! The HTTP doors: OTLP/HTTP, login, questions in this server's, Jaeger's and Scouter's shapes, users and keys, health, metrics, the page.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -39,6 +39,7 @@ pub use front::Front;
 mod jaeger;
 mod login;
 mod otlp;
+mod page;
 mod query;
 mod records;
 mod scouter;
@@ -67,6 +68,8 @@ pub struct HttpDoors {
     pub intake: Intake,
     /// A path before OTLP's own, such as `/otlp`; empty for none.
     pub otlp_base_path: String,
+    /// Where gRPC listens, for those who ask how to send.
+    pub grpc_address: SocketAddr,
 }
 
 /// Where in its life the server is.
@@ -115,7 +118,7 @@ impl HttpDoors {
     }
 }
 
-/// OTLP, Scouter's routes, queries, users and keys, health and metrics.
+/// OTLP, Scouter's routes, queries, users and keys, health, metrics and the page.
 pub fn all_routes(doors: HttpDoors) -> Router {
     let questions = Router::new()
         .route("/api/v1/sql", post(ask::sql))
@@ -137,7 +140,10 @@ pub fn all_routes(doors: HttpDoors) -> Router {
         .route("/scouter/auth/refresh", get(login::refresh))
         .route("/scouter/auth/validate", get(login::validate))
         .route("/scouter/auth/logout", post(login::logout));
-    finish(open.merge(questions).merge(administration).merge(records::routes(&doors)).merge(otlp_router(&doors)), doors)
+    finish(
+        open.merge(page::routes()).merge(questions).merge(administration).merge(records::routes(&doors)).merge(otlp_router(&doors)),
+        doors,
+    )
 }
 
 /// OTLP and health.

@@ -16,7 +16,7 @@ fn files_have_one_responsibility() {
         .iter()
         .filter(|file| {
             !file.is_generated()
-                && [".rs", ".py", ".pyi", ".proto", ".sh", ".html", ".js", ".css"].iter().any(|end| file.path.ends_with(end))
+                && [".rs", ".py", ".pyi", ".proto", ".sh", ".html", ".js", ".ts", ".tsx", ".css"].iter().any(|end| file.path.ends_with(end))
         })
         .filter(|file| file.text.lines().count() > LONGEST_FILE_LINES)
         .map(|file| format!("{}: {} lines", file.path, file.text.lines().count()))

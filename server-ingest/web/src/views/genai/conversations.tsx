@@ -1,0 +1,344 @@
+/** Conversations with models: the list with what they cost, and one of them. */
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { ask, useAnswer } from "../../api";
+import { ago, compact, count, counted, duration, exact, moment, percent } from "../../format";
+import { address, go, rangeOf, setQuery } from "../../route";
+import { useShortcuts } from "../../shortcuts";
+import type { Conversation, ConversationSummary, GenAiSummary, ModelUse, ToolUse } from "../../types";
+import { fillBuckets } from "../../ui/buckets";
+import { Chart } from "../../ui/chart";
+import { Copy } from "../../ui/copy";
+import { Icon } from "../../ui/icons";
+import { Link } from "../../ui/link";
+import { Empty, Failed, FailedLine, Waiting } from "../../ui/states";
+import { between, isAllTime, rangeParameters } from "../../ui/time";
+import { AllTime } from "../search/nothing";
+import { stepsOf } from "./messages";
+import { Steps } from "./trace_conversation";
+
+export function ConversationsView({ query }: { query: URLSearchParams }): JSX.Element {
+  const range = rangeParameters(query);
+  const key = `conversations|${range.start}|${range.end}`;
+  const list = useAnswer(key, signal =>
+    ask<{ conversations: ConversationSummary[]; next_cursor: string | null }>(
+      "/api/v1/genai/conversations",
+      range,
+      signal,
+    ),
+  );
+  const summary = useAnswer(key, signal => ask<GenAiSummary>("/api/v1/genai/summary", range, signal));
+  const models = useAnswer(key, signal => ask<{ models: ModelUse[] }>("/api/v1/genai/models", range, signal));
+  const tools = useAnswer(key, signal => ask<{ tools: ToolUse[] }>("/api/v1/genai/tools", range, signal));
+  const reload = () => {
+    for (const answer of [list, summary, models, tools]) answer.reload();
+  };
+  useShortcuts("Conversations", [{ keys: "r", what: "ask again", act: reload }]);
+  useEffect(() => {
+    document.title = "Conversations · Scouter";
+  }, []);
+
+  if (list.error && !list.value) return <Failed error={list.error} retry={reload} />;
+  if (!list.value) return <Waiting what="Looking for conversations" />;
+  if (list.value.conversations.length === 0) return <NoConversations query={query} />;
+  return (
+    <div class="scroll">
+      <div class="page-body">
+        {list.error && <FailedLine error={list.error} retry={reload} />}
+        {summary.value && <Summary summary={summary.value} />}
+        <div class="two-columns">
+          {models.value && models.value.models.length > 0 && <Models models={models.value.models} />}
+          {tools.value && tools.value.tools.length > 0 && <Tools tools={tools.value.tools} query={query} />}
+        </div>
+        <h2 class="section-title">Conversations</h2>
+        <List key={key} first={list.value} query={query} range={range} />
+      </div>
+    </div>
+  );
+}
+
+function Summary({ summary }: { summary: GenAiSummary }): JSX.Element {
+  const points = summary.points;
+  const first = points[0]?.start_unix_nano;
+  const last = points.at(-1)?.start_unix_nano;
+  const filled =
+    first !== undefined && last !== undefined
+      ? fillBuckets(first, String(BigInt(last) + BigInt(summary.bucket_nano)), summary.bucket_nano, points)
+      : null;
+  const zoom = (start: number, end: number) => setQuery(between(start, end));
+  return (
+    <>
+      <dl class="numbers">
+        <Number_ name="Model and tool calls" value={compact(summary.span_count)} />
+        <Number_ name="Conversations" value={compact(summary.conversation_count)} />
+        <Number_ name="Tokens in" value={compact(summary.input_tokens)} />
+        <Number_ name="Tokens out" value={compact(summary.output_tokens)} />
+        <Number_
+          name="Errors"
+          value={percent(summary.error_count, summary.span_count)}
+          isBad={summary.error_count > 0}
+        />
+        <Number_ name="p50" value={duration(summary.p50_nano)} />
+        <Number_ name="p95" value={duration(summary.p95_nano)} />
+      </dl>
+      {filled && filled.starts.length > 1 && (
+        <div class="charts">
+          <Chart
+            title="Tokens"
+            kind="bars"
+            buckets={filled.starts}
+            bucketWidth={filled.width}
+            lines={[
+              { name: "in", look: "soft", values: filled.points.map(point => point?.input_tokens ?? 0) },
+              { name: "out", look: "strong", values: filled.points.map(point => point?.output_tokens ?? 0) },
+            ]}
+            format={compact}
+            onZoom={zoom}
+            summary={`${count(summary.input_tokens)} in, ${count(summary.output_tokens)} out.`}
+          />
+          <Chart
+            title="Calls"
+            kind="bars"
+            buckets={filled.starts}
+            bucketWidth={filled.width}
+            lines={[
+              {
+                name: "ok",
+                look: "soft",
+                values: filled.points.map(point => (point ? point.count - point.error_count : 0)),
+              },
+              { name: "errors", look: "bad", values: filled.points.map(point => point?.error_count ?? 0) },
+            ]}
+            format={compact}
+            onZoom={zoom}
+            summary={`${count(summary.span_count)} calls, ${count(summary.error_count)} failed.`}
+          />
+        </div>
+      )}
+    </>
+  );
+}
+
+function Number_({ name, value, isBad = false }: { name: string; value: string; isBad?: boolean }): JSX.Element {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd class={isBad ? "bad-text" : undefined}>{value}</dd>
+    </div>
+  );
+}
+
+function Models({ models }: { models: readonly ModelUse[] }): JSX.Element {
+  return (
+    <section>
+      <h2 class="section-title">Models</h2>
+      <table class="table">
+        <thead>
+          <tr>
+            <th>Model</th>
+            <th class="number">Calls</th>
+            <th class="number">Errors</th>
+            <th class="number">Tokens in</th>
+            <th class="number">Tokens out</th>
+            <th class="number">p50</th>
+            <th class="number">p95</th>
+          </tr>
+        </thead>
+        <tbody>
+          {models.map(model => (
+            <tr key={`${model.provider}/${model.model}`}>
+              <th scope="row">
+                {model.model ?? <span class="muted">not said</span>}{" "}
+                {model.provider && <span class="muted">{model.provider}</span>}
+              </th>
+              <td class="number">{count(model.span_count)}</td>
+              <td class={`number${model.error_count > 0 ? " bad-text" : ""}`}>
+                {percent(model.error_count, model.span_count)}
+              </td>
+              <td class="number">{compact(model.input_tokens)}</td>
+              <td class="number">{compact(model.output_tokens)}</td>
+              <td class="number">{duration(model.p50_nano)}</td>
+              <td class="number">{duration(model.p95_nano)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+function Tools({ tools, query }: { tools: readonly ToolUse[]; query: URLSearchParams }): JSX.Element {
+  return (
+    <section>
+      <h2 class="section-title">Tools</h2>
+      <table class="table">
+        <thead>
+          <tr>
+            <th>Tool</th>
+            <th class="number">Calls</th>
+            <th class="number">Errors</th>
+            <th class="number">p50</th>
+            <th class="number">p95</th>
+          </tr>
+        </thead>
+        <tbody>
+          {tools.map(tool => (
+            <tr key={tool.tool}>
+              <th scope="row">
+                <Link to={address("/search", { ...rangeOf(query), attr: `gen_ai.tool.name=${tool.tool}` })}>
+                  {tool.tool}
+                </Link>
+              </th>
+              <td class="number">{count(tool.span_count)}</td>
+              <td class={`number${tool.error_count > 0 ? " bad-text" : ""}`}>
+                {percent(tool.error_count, tool.span_count)}
+              </td>
+              <td class="number">{duration(tool.p50_nano)}</td>
+              <td class="number">{duration(tool.p95_nano)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+interface Page {
+  conversations: ConversationSummary[];
+  next_cursor: string | null;
+}
+
+interface ListProps {
+  first: Page;
+  query: URLSearchParams;
+  range: { start: string; end: string };
+}
+
+function List({ first, query, range }: ListProps): JSX.Element {
+  const [more, setMore] = useState<{ after: Page; pages: Page[] }>({ after: first, pages: [] });
+  const [isLoading, setLoading] = useState(false);
+  // A new first page makes the others old.
+  const pages = more.after === first ? more.pages : [];
+  const all = [first, ...pages].flatMap(page => page.conversations);
+  const cursor = (pages.at(-1) ?? first).next_cursor;
+  const load = () => {
+    setLoading(true);
+    ask<Page>("/api/v1/genai/conversations", { ...range, cursor })
+      .then(page => setMore({ after: first, pages: [...pages, page] }))
+      .finally(() => setLoading(false));
+  };
+  return (
+    <>
+      <table class="table hover conversations">
+        <thead>
+          <tr>
+            <th>Conversation</th>
+            <th>Models</th>
+            <th>Tools</th>
+            <th class="number">Steps</th>
+            <th class="number">Tokens in</th>
+            <th class="number">Tokens out</th>
+            <th class="number">Errors</th>
+            <th class="number">Last active</th>
+          </tr>
+        </thead>
+        <tbody>
+          {all.map(conversation => (
+            <tr key={conversation.id} onClick={() => go(conversationAddress(conversation.id, query))}>
+              <th scope="row">
+                <Link to={conversationAddress(conversation.id, query)} class="mono">
+                  {conversation.is_trace ? `trace ${conversation.id.slice(6, 14)}…` : conversation.id}
+                </Link>{" "}
+                <span class="muted">{conversation.services.join(", ")}</span>
+              </th>
+              <td>{conversation.models.join(", ") || <span class="muted">–</span>}</td>
+              <td>{conversation.tools.join(", ") || <span class="muted">–</span>}</td>
+              <td class="number">{count(conversation.span_count)}</td>
+              <td class="number">{count(conversation.input_tokens)}</td>
+              <td class="number">{count(conversation.output_tokens)}</td>
+              <td class={`number${conversation.error_count > 0 ? " bad-text" : " muted"}`}>
+                {count(conversation.error_count)}
+              </td>
+              <td class="number" title={exact(conversation.last_unix_nano)}>
+                {ago(conversation.last_unix_nano)}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {cursor && (
+        <button type="button" class="button more" disabled={isLoading} onClick={load}>
+          {isLoading ? "Loading" : "Show more"}
+        </button>
+      )}
+    </>
+  );
+}
+
+function conversationAddress(id: string, query: URLSearchParams): string {
+  return address(`/conversations/${encodeURIComponent(id)}`, rangeOf(query));
+}
+
+function NoConversations({ query }: { query: URLSearchParams }): JSX.Element {
+  return (
+    <Empty icon="chat" title={isAllTime(query) ? "No model was called yet" : "No model was called in this time"}>
+      {!isAllTime(query) && <AllTime />}
+      <p>
+        Spans with <code>gen_ai.operation.name</code> become conversations here; spans with the same{" "}
+        <code>gen_ai.conversation.id</code> one conversation. OpenTelemetry's instrumentations for model clients write
+        both.
+      </p>
+    </Empty>
+  );
+}
+
+export function ConversationView({ id, query }: { id: string; query: URLSearchParams }): JSX.Element {
+  const answer = useAnswer(id, signal =>
+    ask<Conversation>(`/api/v1/genai/conversations/${encodeURIComponent(id)}`, undefined, signal),
+  );
+  useShortcuts("Conversation", [{ keys: "r", what: "ask again", act: answer.reload }]);
+  useEffect(() => {
+    document.title = `Conversation ${id} · Scouter`;
+  }, [id]);
+  if (answer.error?.status === 404) {
+    return (
+      <Empty icon="chat" title="There is no such conversation">
+        <p>
+          Nothing is stored under the id <span class="mono">{id}</span>.
+        </p>
+        <Link to={address("/conversations", rangeOf(query))} class="button">
+          All conversations
+        </Link>
+      </Empty>
+    );
+  }
+  if (answer.error && !answer.value) return <Failed error={answer.error} retry={answer.reload} />;
+  if (!answer.value) return <Waiting what="Reading the conversation" />;
+  const conversation = answer.value;
+  return (
+    <div class="scroll">
+      <header class="trace-head">
+        <div class="trace-title">
+          <Link to={address("/conversations", rangeOf(query))} class="back" label="Back to all conversations">
+            <Icon name="chevron" size={14} />
+          </Link>
+          <h1>
+            <span class="muted">Conversation</span> {conversation.is_trace ? "" : conversation.id}
+          </h1>
+          {!conversation.is_trace && <Copy text={conversation.id} what="the id" />}
+        </div>
+        <p class="muted">
+          {moment(conversation.start_unix_nano)} to {moment(conversation.last_unix_nano)},{" "}
+          {counted(conversation.trace_ids.length, "trace")}:{" "}
+          {conversation.trace_ids.slice(0, 8).map(trace => (
+            <Link key={trace} to={`/trace/${trace}`} class="mono trace-link">
+              {trace.slice(0, 8)}
+            </Link>
+          ))}
+          {conversation.truncated && " It is longer; the first 1000 steps are shown."}
+        </p>
+      </header>
+      <Steps steps={stepsOf(conversation.steps)} />
+    </div>
+  );
+}
