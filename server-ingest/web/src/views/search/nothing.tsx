@@ -63,6 +63,8 @@ export function Nothing({ query }: { query: URLSearchParams }): JSX.Element {
 /** No span was ever stored here. */
 export function FirstSpan(): JSX.Element {
   const about = useAnswer("about", signal => ask<AboutServer>("/api/v1/server", undefined, signal));
+  // The commands are copied as they stand, so they are shown when they are right.
+  if (about.loading && !about.value) return <Waiting what="Asking where to send" />;
   const isGuest = about.value?.development && session.get()?.user === "guest";
   const authorization = isGuest ? "Basic Z3Vlc3Q6Z3Vlc3Q=" : "Bearer YOUR_INGEST_KEY";
   const grpc = about.value?.grpc ?? `${location.hostname}:50051`;
