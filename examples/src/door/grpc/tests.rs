@@ -25,7 +25,7 @@ fn codes_are_sorted_as_otlp_says() {
 
 #[test]
 fn an_exhausted_server_that_says_when_to_come_back_is_asked_again() {
-    let details = bytes::Bytes::from_static(b"\x08\x08\x1a\x28\x0a\x28type.googleapis.com/google.rpc.RetryInfo");
+    let details = bytes::Bytes::from_static(b"\x08\x08\x1a\x2a\x0a\x28type.googleapis.com/google.rpc.RetryInfo");
     let status = Status::with_details(Code::ResourceExhausted, "busy", details);
     assert!(matches!(classify(&status), SendError::Retry(..)));
 }
