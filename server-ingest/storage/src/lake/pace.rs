@@ -86,8 +86,7 @@ impl Write for PacedFile {
     }
 }
 
-/// Lets other threads of the machine go first, where the system can: those that bring a request to the log and its answer back have little to
-/// do and are waited for. What is left to this thread is enough: when it falls behind, callers wait, and so need less.
+/// Lets other threads of the machine go first, where the system can.
 pub(crate) fn yield_to_others() {
     #[cfg(target_os = "linux")]
     {

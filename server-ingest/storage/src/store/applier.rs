@@ -13,7 +13,7 @@ use super::handover::Taker;
 use super::hot::Hot;
 use super::maintainer::MaintenanceControl;
 use super::stats::Counters;
-use crate::lake::{self, TraceIndex};
+use crate::lake::TraceIndex;
 use crate::log::{Frame, Position};
 
 /// How often the applier looks whether it was abandoned while it waits for room.
@@ -121,7 +121,6 @@ impl Shared {
 
 /// Runs until the log has closed and all its frames are applied, or the store is abandoned.
 pub(super) fn run(shared: &Arc<Shared>, frames: &Taker) {
-    lake::yield_to_others();
     let work = || {
         while let Some((position, frame)) = frames.take() {
             if !shared.apply(position, &frame) {

@@ -12,7 +12,7 @@ use super::folder::CommittedMark;
 use super::stats::Counters;
 use super::tables::Tables;
 use crate::columns::Table;
-use crate::lake::{self, LakeError};
+use crate::lake::LakeError;
 use crate::log::{Log, LogError, Position};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -101,7 +101,6 @@ pub(super) struct Flusher {
 impl Flusher {
     /// Runs until it is told to stop; the last flush comes after that.
     pub(super) fn run(mut self, log: &Log) {
-        lake::yield_to_others();
         let shared = Arc::clone(&self.shared);
         if catch_unwind(AssertUnwindSafe(|| self.work(log))).is_err() {
             shared.fail("the flusher panicked".to_owned());
