@@ -19,6 +19,7 @@ def blocks(path: Path) -> list[str]:
 @pytest.mark.parametrize("name", ["docs/python-tracing.md"])
 def test_the_code_of_a_document_runs(name: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCOUTER_GRPC_URI", server.grpc_uri)
+    monkeypatch.setenv("SCOUTER_SERVER_URI", f"http://127.0.0.1:{server.http_port}")
     found = blocks(REPOSITORY / name)
     assert found
     names: dict[str, Any] = {"__name__": "document"}

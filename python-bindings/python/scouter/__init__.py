@@ -1,6 +1,8 @@
-"""Scouter's client: OpenTelemetry spans (`scouter.tracing`) and monitoring records (`ScouterQueue`)."""
+"""Scouter's client: OpenTelemetry spans (`scouter.tracing`), monitoring records (`ScouterQueue`), and questions (`ScouterClient`)."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from scouter._scouter import __version__
 from scouter.errors import (
@@ -8,7 +10,10 @@ from scouter.errors import (
     ConfigError,
     ExportError,
     MissingQueueError,
+    NotFoundError,
+    PermissionDeniedError,
     RejectedError,
+    RequestError,
     ScouterError,
     UnavailableError,
 )
@@ -22,9 +27,13 @@ from scouter.queue import (
     Queue,
     ScouterQueue,
 )
-from scouter.transport import GrpcConfig
+from scouter.transport import GrpcConfig, HttpConfig
+
+if TYPE_CHECKING:
+    from scouter.client import AsyncScouterClient, ScouterClient
 
 __all__ = [
+    "AsyncScouterClient",
     "AuthenticationError",
     "ConfigError",
     "EvalRecord",
@@ -33,13 +42,27 @@ __all__ = [
     "FeatureMixin",
     "Features",
     "GrpcConfig",
+    "HttpConfig",
     "Metric",
     "Metrics",
     "MissingQueueError",
+    "NotFoundError",
+    "PermissionDeniedError",
     "Queue",
     "RejectedError",
+    "RequestError",
+    "ScouterClient",
     "ScouterError",
     "ScouterQueue",
     "UnavailableError",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Who only traces does not pay for the clients.
+    if name in ("AsyncScouterClient", "ScouterClient"):
+        import scouter.client
+
+        return getattr(scouter.client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

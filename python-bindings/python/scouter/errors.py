@@ -2,6 +2,7 @@
 
 Configuration faults are raised at once, by constructors and `init_tracer`. After that nothing is raised into the
 traced program: faults of delivery are logged to the logger ``scouter`` and counted in `scouter.tracing.stats`.
+`scouter.ScouterClient`, which is asked for answers, raises when there is none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ __all__ = [
     "ConfigError",
     "ExportError",
     "MissingQueueError",
+    "NotFoundError",
+    "PermissionDeniedError",
     "RejectedError",
+    "RequestError",
     "ScouterError",
     "UnavailableError",
 ]
@@ -39,6 +43,31 @@ class UnavailableError(ExportError):
 
 class RejectedError(ExportError):
     """The server took the request and refused it, or spans of it, for good."""
+
+
+class RequestError(ScouterError):
+    """The server answered a question with an error. The message says what to do about it.
+
+    Args:
+        message: What the server said.
+        status: The HTTP status.
+        code: The kind of error, such as ``INVALID_ARGUMENT``.
+        suggested_action: What the server suggests.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "", suggested_action: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.suggested_action = suggested_action
+
+
+class PermissionDeniedError(RequestError):
+    """The user may not ask this."""
+
+
+class NotFoundError(RequestError, LookupError):
+    """What was asked for by its name does not exist."""
 
 
 class MissingQueueError(ScouterError, KeyError, RuntimeError):
