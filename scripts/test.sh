@@ -83,6 +83,7 @@ python_package
   "$PYTHON" -m ruff check .
   "$PYTHON" -m ruff format --check .
   "$PYTHON" -m mypy
+  "$PYTHON" -m pyright --pythonpath "$PYTHON"
   "$PYTHON" -m mypy.stubtest scouter --mypy-config-file pyproject.toml
 )
 "$PYTHON" -m ruff check --config examples/python/ruff.toml examples/python examples/interop/python

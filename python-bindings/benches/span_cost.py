@@ -7,7 +7,8 @@ stored is counted, since a dropped span is not a cheap one. Rounds alternate; me
 
 A peer that is not installed here runs in the Python of another environment: ``--peer logfire=venv/bin/python``, ``--peer scouter-ml=...``.
 columns: µs a span on the calling thread (wall clock of the loop), CPU µs a span of the whole process until all is delivered,
-seconds to import and to initialise, MiB that the process grew by.
+how long a thread that computes waits for the interpreter's lock while spans are exported, seconds to import and to initialise,
+MiB that the process grew by.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -107,6 +109,43 @@ def decorated(tracer: Any) -> Callable[[int], None]:
     return loop
 
 
+def captured(name: str, tracer: Any) -> Callable[[int], None] | None:
+    """A decorated function whose arguments and result are kept, where the client has that."""
+
+    def answer(question: str, limit: int = 3) -> dict[str, Any]:
+        return {"question": question, "limit": limit, "answers": ["a pen", "a book"]}
+
+    if name == "logfire":
+        import logfire
+
+        work: Any = logfire.instrument(NAME, record_return=True)(answer)
+    elif name in ("scouter", "scouter-ml"):
+        work = tracer.span(NAME)(answer)
+    else:
+        return None
+
+    def loop(spans: int) -> None:
+        for _ in range(spans):
+            work("what is on the desk?")
+
+    return loop
+
+
+def waited_for_the_lock(loop: Callable[[int], None], flush: Callable[[], object], spans: int) -> tuple[float, float]:
+    """While spans are exported this thread computes: seconds it did not run, and seconds of all that.
+
+    With a CPU for each thread it waits for nothing but the interpreter's lock.
+    """
+    loop(spans)
+    exporting = threading.Thread(target=flush)
+    exporting.start()
+    begun, cpu = time.perf_counter(), time.thread_time()
+    while exporting.is_alive():
+        sum(range(2000))
+    wall, cpu = time.perf_counter() - begun, time.thread_time() - cpu
+    return max(0.0, wall - cpu), wall
+
+
 def measured(name: str, spans: int, given: list[Any]) -> dict[str, float]:
     """All cases of one contender, in this process."""
     begun = time.perf_counter()
@@ -129,6 +168,9 @@ def measured(name: str, spans: int, given: list[Any]) -> dict[str, float]:
     if name == "scouter-ml":
         # It takes attributes in a list, as text, and its spans are context managers only.
         cases = {"with, 4": current(tracer, [{key: str(value) for key, value in FOUR.items()}])}
+    with_capture = captured(name, tracer)
+    if with_capture is not None:
+        cases["decorator with capture"] = with_capture
     for case, loop in cases.items():
         loop(300)
         flush()
@@ -137,6 +179,10 @@ def measured(name: str, spans: int, given: list[Any]) -> dict[str, float]:
         result[case] = (time.perf_counter() - begun) / spans * 1e6
         flush()
         result[f"CPU, {case}"] = (time.process_time() - cpu) / spans * 1e6
+    if name not in ("api-noop", "sdk-alone"):
+        waited, wall = waited_for_the_lock(cases["with, 4"], flush, spans)
+        result["lock, ms a 10000 spans"] = waited / spans * 1e7
+        result["lock, % of the export"] = 100 * waited / wall
     result["grown_mib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size) / 1024
     if name in ("scouter", "sdk-otlp-grpc"):
         unsampled, _ = contender(name, *given[:4], 0.0)
@@ -178,16 +224,15 @@ def main() -> None:
                 if done.returncode:
                     sys.exit(f"{name}: {done.stderr[-2000:]}")
                 (row,) = server.sql(f"SELECT count(*) AS n FROM spans WHERE service_name = '{service}'")
-                results[name].append({**json.loads(done.stdout.splitlines()[-1]), "stored": row["n"]})
+                result = json.loads(done.stdout.splitlines()[-1])
+                result["made"] = cases(result) * (arguments.spans + 300) + ("lock, % of the export" in result) * arguments.spans
+                results[name].append({**result, "stored": row["n"]})
 
-    made = 5 * (arguments.spans + 300)
-    print(
-        f"{arguments.spans} spans a case, {made} a round, {arguments.rounds} rounds, Python {sys.version.split()[0]}, {os.cpu_count()} CPUs"
-    )
+    print(f"{arguments.spans} spans a case, {arguments.rounds} rounds, Python {sys.version.split()[0]}, {os.cpu_count()} CPUs")
     for name, rounds in results.items():
-        print(f"\n{name}: {cases(rounds[0])} cases, stored at least {min(int(r['stored']) for r in rounds)}")
+        print(f"\n{name}: {rounds[0]['made']} spans a round, stored at least {min(int(r['stored']) for r in rounds)}")
         for key in rounds[0]:
-            if key != "stored":
+            if key not in ("made", "stored"):
                 values = [r[key] for r in rounds]
                 print(f"  {key:22} {statistics.median(values):8.2f}   ({min(values):.2f} to {max(values):.2f})")
 

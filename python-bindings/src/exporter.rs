@@ -15,12 +15,13 @@ use pyo3::{
 use scouter_exporter::{Pipeline, QueueConfig, encode::EncodedBatch};
 
 use crate::{
-    config::GrpcConfig,
     envelope::Envelopes,
-    error::{Faults, export_error},
-    log, report,
+    error::export_error,
+    log,
+    otlp::{OtlpTarget, Share},
+    report,
     span::SpanView,
-    wait,
+    transport, wait,
 };
 
 /// The Rust half of `scouter.tracing.GrpcSpanExporter`.
@@ -28,6 +29,7 @@ use crate::{
 pub(crate) struct SpanExporter {
     pipeline: Pipeline,
     envelopes: Envelopes,
+    share: Share,
     is_shut_down: AtomicBool,
     /// Spans that could not be read, and so were never in the pipeline.
     unreadable: AtomicU64,
@@ -36,15 +38,14 @@ pub(crate) struct SpanExporter {
 #[pymethods]
 impl SpanExporter {
     #[new]
-    #[pyo3(signature = (transport_config=None))]
-    fn new(transport_config: Option<PyRef<'_, GrpcConfig>>) -> PyResult<Self> {
-        let config = GrpcConfig::or_from_env(transport_config)?;
-        let pipeline = Pipeline::new(config, QueueConfig::default()).or_else(|error| {
-            let mut faults = Faults::default();
-            faults.extend(error.faults);
-            faults.check("GrpcConfig").and(Err(PyRuntimeError::new_err("a configuration error without a fault")))
-        })?;
-        Ok(Self { pipeline, envelopes: Envelopes::default(), is_shut_down: AtomicBool::new(false), unreadable: AtomicU64::new(0) })
+    #[pyo3(signature = (transport_config=None, *, otlp=None, sample_ratio=None))]
+    fn new(transport_config: Option<&Bound<'_, PyAny>>, otlp: Option<PyRef<'_, OtlpTarget>>, sample_ratio: Option<f64>) -> PyResult<Self> {
+        let share = Share::new(sample_ratio)?;
+        let pipeline = match otlp {
+            Some(otlp) => otlp.pipeline(QueueConfig::default())?,
+            None => transport::pipeline(transport_config, QueueConfig::default())?,
+        };
+        Ok(Self { pipeline, envelopes: Envelopes::default(), share, is_shut_down: AtomicBool::new(false), unreadable: AtomicU64::new(0) })
     }
 
     /// Encodes spans, sends them and waits for the server to have stored them.
@@ -60,7 +61,7 @@ impl SpanExporter {
     fn send(&self, py: Python<'_>, spans: &Bound<'_, PyAny>) -> PyResult<()> {
         let send = || {
             let mut unreadable = None;
-            let batch = encode(&self.envelopes, spans, |error| {
+            let batch = encode(&self.envelopes, &self.share, spans, |error| {
                 self.unreadable.fetch_add(1, Ordering::Relaxed);
                 log::warn(py, "a span could not be read and was dropped; the counter `dropped_unreadable` has the total", Some(&error));
                 unreadable.get_or_insert(error);
@@ -117,13 +118,18 @@ impl SpanExporter {
 ///     The request's bytes; empty without spans.
 #[pyfunction]
 pub(crate) fn encode_spans<'py>(py: Python<'py>, spans: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let batch = encode(&Envelopes::default(), spans, Err)?;
+    let batch = encode(&Envelopes::default(), &Share::new(None)?, spans, Err)?;
     let (requests, _) = batch.requests(usize::MAX);
     Ok(PyBytes::new(py, requests.first().map_or(&[], |request| &request.body)))
 }
 
 /// Encodes all spans that can be read; `unreadable` says what becomes of the others' errors.
-fn encode(envelopes: &Envelopes, spans: &Bound<'_, PyAny>, mut unreadable: impl FnMut(PyErr) -> PyResult<()>) -> PyResult<EncodedBatch> {
+fn encode(
+    envelopes: &Envelopes,
+    share: &Share,
+    spans: &Bound<'_, PyAny>,
+    mut unreadable: impl FnMut(PyErr) -> PyResult<()>,
+) -> PyResult<EncodedBatch> {
     let mut batch = EncodedBatch::default();
     let mut bytes = Vec::new();
     let mut arena = Bump::new();
@@ -136,7 +142,8 @@ fn encode(envelopes: &Envelopes, spans: &Bound<'_, PyAny>, mut unreadable: impl 
             Ok(envelope)
         });
         match written {
-            Ok(envelope) => batch.push(&envelope, &bytes),
+            Ok(envelope) if share.takes(&bytes) => batch.push(&envelope, &bytes),
+            Ok(_) => {}
             Err(error) => unreadable(error)?,
         }
         arena.reset();

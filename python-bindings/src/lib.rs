@@ -8,6 +8,7 @@ mod envelope;
 mod error;
 mod exporter;
 mod log;
+mod otlp;
 mod processor;
 mod queue;
 mod report;
@@ -27,6 +28,7 @@ fn _scouter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<config::TransportType>()?;
     module.add_class::<processor::SpanProcessor>()?;
     module.add_class::<exporter::SpanExporter>()?;
+    module.add_class::<otlp::OtlpTarget>()?;
     module.add_class::<tracer::TracerCore>()?;
     module.add_class::<tracer::TracerSetup>()?;
     module.add_class::<tracer::SpanSinks>()?;
@@ -40,5 +42,7 @@ fn _scouter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue::Metric>()?;
     module.add_class::<queue::Metrics>()?;
     module.add_class::<queue::EvalRecord>()?;
+    module.add_function(wrap_pyfunction!(processor::flush_together, module)?)?;
+    module.add_function(wrap_pyfunction!(processor::shut_down_together, module)?)?;
     module.add_function(wrap_pyfunction!(exporter::encode_spans, module)?)
 }

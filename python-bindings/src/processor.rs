@@ -6,13 +6,23 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 use scouter_exporter::{Pipeline, QueueConfig, encode::EncodedEnvelope};
 
-use crate::{envelope::Envelopes, error::Faults, log, report, scratch::Scratch, span::SpanView, transport, wait};
+use crate::{
+    envelope::Envelopes,
+    error::Faults,
+    log,
+    otlp::{OtlpTarget, Share},
+    report,
+    scratch::Scratch,
+    span::SpanView,
+    transport, wait,
+};
 
 /// A span waits this long for others, unless the environment or the caller says otherwise.
 const DEFAULT_SCHEDULE_DELAY: Duration = Duration::from_millis(500);
@@ -26,6 +36,7 @@ pub(crate) struct SpanProcessor {
     pipeline: Pipeline,
     envelopes: Envelopes,
     default_entity_key: Option<String>,
+    share: Share,
     /// Spans that could not be read. They never reach the pipeline's own account.
     unreadable: AtomicU64,
     is_shut_down: AtomicBool,
@@ -53,6 +64,9 @@ impl SpanProcessor {
     /// Queues an encoded span.
     #[inline]
     pub(crate) fn push_encoded(&self, py: Python<'_>, envelope: &Arc<EncodedEnvelope>, span: &[u8]) {
+        if !self.share.takes(span) {
+            return;
+        }
         let is_queued = self.pipeline.try_push(envelope, span);
         // After a shutdown the report has said it all.
         if !is_queued && !self.is_shut_down() {
@@ -86,8 +100,9 @@ impl SpanProcessor {
     #[new]
     #[pyo3(signature = (
         transport_config=None, *, max_queue_size=None, scheduled_delay_ms=None, max_export_batch_size=None, max_queue_bytes=None,
-        default_entity_key=None
+        default_entity_key=None, otlp=None, sample_ratio=None
     ))]
+    #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
     fn new(
         transport_config: Option<&Bound<'_, PyAny>>,
         max_queue_size: Option<usize>,
@@ -95,6 +110,8 @@ impl SpanProcessor {
         max_export_batch_size: Option<usize>,
         max_queue_bytes: Option<usize>,
         default_entity_key: Option<String>,
+        otlp: Option<PyRef<'_, OtlpTarget>>,
+        sample_ratio: Option<f64>,
     ) -> PyResult<Self> {
         let mut faults = Faults::default();
         let mut queue = QueueConfig::from_env().unwrap_or_else(|error| {
@@ -113,11 +130,16 @@ impl SpanProcessor {
             faults.extend(error.faults);
         }
         faults.check("BatchConfig")?;
-        let pipeline = transport::pipeline(transport_config, queue)?;
+        let share = Share::new(sample_ratio)?;
+        let pipeline = match otlp {
+            Some(otlp) => otlp.pipeline(queue)?,
+            None => transport::pipeline(transport_config, queue)?,
+        };
         Ok(Self {
             pipeline,
             envelopes: Envelopes::default(),
             default_entity_key,
+            share,
             unreadable: AtomicU64::new(0),
             is_shut_down: AtomicBool::new(false),
             built_at: Instant::now(),
@@ -198,4 +220,64 @@ impl SpanProcessor {
             self.pipeline.shutdown(Duration::ZERO);
         }
     }
+}
+
+/// Flushes processors at the same time, so that one whose server is gone takes nothing from the others' time.
+///
+/// Args:
+///     processors: Processors of ours.
+///     timeout_secs: The longest it waits.
+///
+/// Returns:
+///     For each whether every span that ended before is stored.
+#[pyfunction]
+pub(crate) fn flush_together(py: Python<'_>, processors: Vec<Py<SpanProcessor>>, timeout_secs: f64) -> PyResult<Vec<bool>> {
+    let timeout = wait::seconds(timeout_secs);
+    let pipelines = processors.iter().map(|processor| processor.get().pipeline.clone()).collect();
+    let flushed = together(py, pipelines, move |pipeline| pipeline.flush(timeout))?;
+    for error in flushed.iter().filter_map(|flushed| flushed.as_ref().err()) {
+        log::warn(py, &error.to_string(), None);
+    }
+    Ok(flushed.iter().map(Result::is_ok).collect())
+}
+
+/// Shuts processors down at the same time.
+///
+/// Args:
+///     processors: Processors of ours.
+///     timeout_secs: The longest it waits.
+///
+/// Returns:
+///     For each what `SpanProcessor.shutdown_within` gives.
+#[pyfunction]
+pub(crate) fn shut_down_together<'py>(
+    py: Python<'py>,
+    processors: Vec<Py<SpanProcessor>>,
+    timeout_secs: f64,
+) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let timeout = wait::seconds(timeout_secs);
+    let pipelines = processors.iter().map(|processor| processor.get().pipeline.clone()).collect();
+    processors.iter().for_each(|processor| processor.get().is_shut_down.store(true, Ordering::Release));
+    let reports = together(py, pipelines, move |pipeline| pipeline.shutdown(timeout))?;
+    let told = reports.iter().zip(&processors);
+    told.map(|(told, processor)| report::shutdown(py, &told.stats, processor.get().unreadable.load(Ordering::Relaxed))).collect()
+}
+
+/// Does the same with all of them, each on a thread of its own where there is more than one.
+fn together<T: Send + 'static>(
+    py: Python<'_>,
+    pipelines: Vec<Pipeline>,
+    work: impl Fn(&Pipeline) -> T + Send + Sync + Clone + 'static,
+) -> PyResult<Vec<T>> {
+    wait::run(py, move || {
+        let Some((last, others)) = pipelines.split_last() else { return Vec::new() };
+        let work = &work;
+        thread::scope(|scope| {
+            let spawned: Vec<_> = others.iter().map(|one| (one, thread::Builder::new().spawn_scoped(scope, move || work(one)))).collect();
+            let of_last = work(last);
+            let of_others =
+                spawned.into_iter().map(|(one, thread)| thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| work(one)));
+            of_others.collect::<Vec<T>>().into_iter().chain([of_last]).collect()
+        })
+    })
 }

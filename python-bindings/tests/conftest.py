@@ -91,12 +91,12 @@ def server_binary() -> Path:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[Server]:
-    """A server on free ports with an empty storage."""
+def running_server(ports: tuple[int, int, int] | None = None) -> Iterator[Server]:
+    """A server with an empty storage, on free ports or on those of one that has ended."""
     with tempfile.TemporaryDirectory(prefix="scouter-test-") as folder:
         storage = Path(folder) / "storage"
         log = Path(folder) / "log"
-        grpc, http, otlp_grpc = free_port(), free_port(), free_port()
+        grpc, http, otlp_grpc = ports or (free_port(), free_port(), free_port())
         arguments = [
             str(server_binary()),
             "serve",

@@ -1,10 +1,12 @@
-"""init_tracer: what it refuses, what it installs, and that it can be called again. No server is needed."""
+"""init_tracer: what it refuses, what it installs, and that it can be called again. Nearly nothing here needs a server."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
@@ -19,6 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
+from conftest import Server
 from scouter import ConfigError, GrpcConfig
 from scouter.tracing import BatchConfig, GrpcSpanExporter, flush_tracer, get_tracer, init_tracer, shutdown_tracer, stats
 
@@ -319,6 +322,39 @@ for _ in range(3):
     assert done.stdout == ""
     assert "spans not delivered: 3" in done.stderr
     assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(("setting", "delivered"), [("flush_on_sigterm=True", 1), ("", 0)])
+def test_what_is_queued_is_delivered_before_sigterm_ends_the_process_if_asked(
+    setting: str, delivered: int, run_python: RunPython, server: Server
+) -> None:
+    program = f"""
+import os, signal
+from scouter.tracing import BatchConfig, init_tracer
+tracer = init_tracer({setting or "sample_ratio=1.0"}, batch_config=BatchConfig(scheduled_delay_ms=60000))
+tracer.start_span("x").end()
+os.kill(os.getpid(), signal.SIGTERM)
+import time
+time.sleep(30)
+"""
+    service = f"sigterm-{uuid.uuid4()}"
+    done = run_python(program, env={"SCOUTER_GRPC_URI": server.grpc_uri, "OTEL_SERVICE_NAME": service})
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert len(server.spans(service)) == delivered
+
+
+def test_a_program_that_handles_sigterm_is_left_alone(run_python: RunPython) -> None:
+    done = run_python(
+        """
+import signal
+from scouter.tracing import init_tracer
+mine = lambda *_: None
+signal.signal(signal.SIGTERM, mine)
+init_tracer(flush_on_sigterm=True)
+assert signal.getsignal(signal.SIGTERM) is mine
+"""
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_nothing_is_started_before_the_first_span(run_python: RunPython) -> None:

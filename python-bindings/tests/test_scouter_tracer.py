@@ -262,7 +262,7 @@ def test_baggage_travels_to_what_is_called_inside_and_into_headers(tracer: Scout
     assert baggage.get_baggage("tenant") is None
     assert headers["baggage"] == "tenant=blue"
     inner, outer = kept.spans
-    assert (inner.parent_span_id, outer.attributes) == (outer.span_id, {"scouter.tracing.tag.a": "1"})
+    assert (inner.parent_span_id, outer.attributes) == (outer.span_id, {"scouter.tracing.tag.a": "1", "baggage.tenant": "blue"})
     assert headers["traceparent"] == f"00-{inner.trace_id}-{inner.span_id}-03"
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "GrpcConfig",
     "Metric",
     "Metrics",
+    "OtlpTarget",
     "Queue",
     "RecordQueue",
     "SpanCore",
@@ -40,6 +41,8 @@ __all__ = [
     "TransportType",
     "__version__",
     "encode_spans",
+    "flush_together",
+    "shut_down_together",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -165,11 +168,11 @@ class SpanProcessor:
         max_export_batch_size: int | None = None,
         max_queue_bytes: int | None = None,
         default_entity_key: str | None = None,
+        otlp: OtlpTarget | None = None,
+        sample_ratio: float | None = None,
     ) -> Self: ...
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Does nothing: a span is of interest when it ends."""
-    def on_end(self, span: ReadableSpan) -> None:
-        """Encodes and queues an ended span. Never raises and never waits."""
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None: ...
+    def on_end(self, span: ReadableSpan) -> None: ...
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Waits until every span that ended before is stored by the server.
 
@@ -179,8 +182,7 @@ class SpanProcessor:
         Returns:
             False when time ran out, or a span was lost meanwhile.
         """
-    def shutdown(self) -> None:
-        """Delivers what is queued within five seconds and stops."""
+    def shutdown(self) -> None: ...
     def shutdown_within(self, timeout_secs: float) -> _ShutdownReport:
         """Delivers what is queued and stops. Spans that end later are dropped and counted.
 
@@ -191,33 +193,56 @@ class SpanProcessor:
             ``delivered``, ``undelivered`` and ``last_error``, over the life of the processor.
         """
     @property
-    def is_shut_down(self) -> bool:
-        """Whether it was shut down."""
-    def stats(self) -> dict[str, int | str | None]:
-        """What became of the spans, by name."""
+    def is_shut_down(self) -> bool: ...
+    def stats(self) -> dict[str, int | str | None]: ...
     def _after_fork_in_child(self) -> None: ...
 
 @disjoint_base
 class SpanExporter:
     """The Rust half of `scouter.tracing.GrpcSpanExporter`."""
 
-    def __new__(cls, transport_config: GrpcConfig | None = None) -> Self: ...
+    def __new__(
+        cls,
+        transport_config: GrpcConfig | HttpConfig | None = None,
+        *,
+        otlp: OtlpTarget | None = None,
+        sample_ratio: float | None = None,
+    ) -> Self: ...
     def send(self, spans: Iterable[ReadableSpan]) -> None:
-        """Encodes spans, sends them and waits for the server to have stored them.
-
-        Args:
-            spans: Ended spans.
-
-        Raises:
-            ExportError: If not every one is stored; by kind, see `scouter.errors`.
-        """
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Waits for exports that run on other threads."""
-    def shutdown(self, timeout_millis: float = 5000.0) -> None:
-        """Closes the connection, waiting for running exports."""
-    def stats(self) -> dict[str, int | str | None]:
-        """What became of the spans, by name."""
+        """Encodes spans, sends them and waits for the server to have stored them, or raises an `ExportError`."""
+    def force_flush(self, timeout_millis: int = 30000) -> bool: ...
+    def shutdown(self, timeout_millis: float = 5000.0) -> None: ...
+    def stats(self) -> dict[str, int | str | None]: ...
     def _after_fork_in_child(self) -> None: ...
+
+@final
+class OtlpTarget:
+    """Where an OTLP server is: the settings given, then ``OTEL_EXPORTER_OTLP_*``, then the defaults."""
+
+    def __new__(
+        cls,
+        is_grpc: bool,
+        *,
+        endpoint: str | None = None,
+        timeout_secs: float | None = None,
+        compression: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        insecure: bool | None = None,
+        ca_file: str | PathLike[str] | None = None,
+        client_certificate_file: str | PathLike[str] | None = None,
+        client_key_file: str | PathLike[str] | None = None,
+    ) -> Self: ...
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def timeout_secs(self) -> float: ...
+    @property
+    def compression(self) -> Literal["none", "gzip", "zstd"]: ...
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+def flush_together(processors: Sequence[SpanProcessor], timeout_secs: float) -> list[bool]: ...
+def shut_down_together(processors: Sequence[SpanProcessor], timeout_secs: float) -> list[_ShutdownReport]: ...
 
 @disjoint_base
 class TracerCore:
@@ -278,8 +303,7 @@ class SpanSinks:
     """Where the spans of one provider go."""
 
     def __new__(cls) -> Self: ...
-    def exchange(self, processors: Iterable[SdkSpanProcessor]) -> None:
-        """Puts these processors in place of the former ones."""
+    def exchange(self, processors: Iterable[SdkSpanProcessor]) -> None: ...
 
 @final
 class CurrentSpan:
@@ -304,69 +328,45 @@ class SpanCore:
     def __new__(cls, *_arguments: Any, **_keywords: Any) -> Self: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None) -> None: ...
-    def get_span_context(self) -> SpanContext:
-        """The span's context, OpenTelemetry's object."""
-    def is_recording(self) -> bool:
-        """Whether the span has not ended."""
-    def set_attribute(self, key: str, value: AnyValue) -> None:
-        """Sets an attribute."""
-    def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
-        """Sets several attributes."""
-    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
-        """Adds an event."""
-    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
-        """Adds a link to another span."""
-    def update_name(self, name: str) -> None:
-        """Gives the span another name."""
-    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        """Sets the outcome: Ok is final, Unset is ignored, of errors the last one counts."""
-    def end(self, end_time: int | None = None) -> None:
-        """Ends the span."""
+    def get_span_context(self) -> SpanContext: ...
+    def is_recording(self) -> bool: ...
+    def set_attribute(self, key: str, value: AnyValue) -> None: ...
+    def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None: ...
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None: ...
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None: ...
+    def update_name(self, name: str) -> None: ...
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None: ...
+    def end(self, end_time: int | None = None) -> None: ...
     @property
-    def name(self) -> str:
-        """The span's name."""
+    def name(self) -> str: ...
     @property
-    def context(self) -> SpanContext:
-        """The span's context, OpenTelemetry's object."""
+    def context(self) -> SpanContext: ...
     @property
-    def trace_id(self) -> str:
-        """The trace's id in 32 hexadecimal digits."""
+    def trace_id(self) -> str: ...
     @property
-    def span_id(self) -> str:
-        """The span's id in 16 hexadecimal digits."""
+    def span_id(self) -> str: ...
     @property
-    def parent(self) -> SpanContext | None:
-        """The context of the parent, None for a root span."""
+    def parent(self) -> SpanContext | None: ...
     @property
-    def kind(self) -> SpanKind:
-        """OpenTelemetry's `SpanKind`."""
+    def kind(self) -> SpanKind: ...
     @property
-    def start_time(self) -> int | None:
-        """Nanoseconds since 1970."""
+    def start_time(self) -> int | None: ...
     @property
-    def end_time(self) -> int | None:
-        """Nanoseconds since 1970; None before the end."""
+    def end_time(self) -> int | None: ...
     @property
-    def attributes(self) -> Mapping[str, AnyValue]:
-        """The attributes, read-only."""
+    def attributes(self) -> Mapping[str, AnyValue]: ...
     @property
-    def dropped_attributes(self) -> int:
-        """Attributes left out because of a limit."""
+    def dropped_attributes(self) -> int: ...
     @property
-    def dropped_events(self) -> int:
-        """Events left out because of a limit."""
+    def dropped_events(self) -> int: ...
     @property
-    def dropped_links(self) -> int:
-        """Links left out because of a limit."""
+    def dropped_links(self) -> int: ...
     @property
-    def status(self) -> Status:
-        """OpenTelemetry's `Status`."""
+    def status(self) -> Status: ...
     @property
-    def resource(self) -> Resource:
-        """What made the span."""
+    def resource(self) -> Resource: ...
     @property
-    def instrumentation_scope(self) -> InstrumentationScope:
-        """The scope of the tracer that made the span."""
+    def instrumentation_scope(self) -> InstrumentationScope: ...
     def _event_parts(self) -> list[tuple[str, Mapping[str, AnyValue], int, int]]: ...
     def _link_parts(self) -> list[tuple[Link | None, SpanContext, Mapping[str, AnyValue], int]]: ...
 
@@ -579,13 +579,9 @@ class RecordQueue:
     def from_paths(paths: Sequence[tuple[str, str]], transport_config: GrpcConfig | None = None) -> RecordQueue: ...
     @staticmethod
     def from_json(profiles: Sequence[tuple[str, str]], transport_config: GrpcConfig | None = None) -> RecordQueue: ...
-    def queues(self) -> list[tuple[str, Queue]]:
-        """Every queue with its alias, in the order given."""
-    def flush(self, timeout_secs: float) -> bool:
-        """Publishes and delivers everything inserted before."""
-    def shutdown_within(self, timeout_secs: float) -> _ShutdownReport:
-        """Publishes and delivers what is left, and stops."""
-    def stats(self) -> dict[str, Any]:
-        """What became of items and records, by name."""
+    def queues(self) -> list[tuple[str, Queue]]: ...
+    def flush(self, timeout_secs: float) -> bool: ...
+    def shutdown_within(self, timeout_secs: float) -> _ShutdownReport: ...
+    def stats(self) -> dict[str, Any]: ...
     def set_sample_ratio(self, ratio: float) -> None: ...
     def _after_fork_in_child(self) -> None: ...

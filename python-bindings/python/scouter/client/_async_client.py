@@ -1,5 +1,8 @@
 """`AsyncScouterClient`: `ScouterClient` for an event loop."""
 
+# pandas and pyarrow bring no types that pyright reads.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import asyncio

@@ -1,9 +1,12 @@
 """Every question, once for both clients."""
 
+# pandas and pyarrow bring no types that pyright reads.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -46,7 +49,7 @@ _DRIFT: dict[DriftType, tuple[str, type[Any]]] = {
 }
 
 
-def _reads(of: type[_T]) -> Any:
+def _reads(of: type[_T]) -> Callable[[Answer], _T]:
     return lambda answer: parsed(of, answer.json())
 
 

@@ -1,5 +1,8 @@
 """`ScouterClient`: what a Scouter server has stored, as typed objects."""
 
+# pandas and pyarrow bring no types that pyright reads.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import contextlib

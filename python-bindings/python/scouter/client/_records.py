@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from scouter.client._tables import Rows, text_of
 from scouter.errors import ConfigError
@@ -183,9 +183,9 @@ def profile_body(profile: object, set_active: bool, deactivate_others: bool) -> 
     if callable(dump):
         text = str(dump())
     elif isinstance(profile, Mapping):
-        text = json.dumps(profile)
+        text = json.dumps(cast("Mapping[str, Any]", profile))
     elif isinstance(profile, PathLike):
-        text = Path(profile).read_text(encoding="utf-8")
+        text = Path(cast("PathLike[str]", profile)).read_text(encoding="utf-8")
     elif isinstance(profile, str):
         text = profile
     else:

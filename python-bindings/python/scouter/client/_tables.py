@@ -4,6 +4,9 @@ The types of an answer are frozen dataclasses. A field is read from the member o
 shape reads itself, by a class method ``_read``. Members that are not known are passed over, so that a newer server can say more.
 """
 
+# pandas and pyarrow bring no types that pyright reads.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import dataclasses
@@ -172,7 +175,8 @@ def _row(item: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        several: list[Any] = value
+        return [_plain(each) for each in several]
     return _row(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 

@@ -40,7 +40,7 @@ def convert_to_features(cls: type[_T]) -> type[_T]:
 
 
 def _to_features(instance: object) -> Features:
-    features = []
+    features: list[Feature] = []
     for name, hint in get_type_hints(type(instance)).items():
         value: Any = getattr(instance, name, None)
         base = _base(hint)

@@ -8,16 +8,17 @@ import json
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scouter._scouter import EvalRecord, GrpcConfig, Queue, RecordQueue
 from scouter.errors import ConfigError, MissingQueueError
+
+if TYPE_CHECKING:
+    # It takes longer to import than all of this package.
+    from typing_extensions import Self as _Self
 
 __all__ = ["QueueReport", "ScouterQueue"]
 
@@ -29,8 +30,7 @@ EXIT_TIMEOUT_SECS = 5.0
 _EVALUATIONS = ("genai", "agent")
 
 
-@dataclass(frozen=True)
-class QueueReport:
+class QueueReport(NamedTuple):
     """What became of the records when the queues were shut down.
 
     Args:
@@ -65,7 +65,7 @@ class ScouterQueue:
         path: Mapping[str, str | PathLike[str]],
         transport_config: GrpcConfig | None = None,
         wait_for_startup: bool = False,
-    ) -> Self:
+    ) -> _Self:
         """Makes queues of profiles in files, as Scouter's ``save_to_json`` writes them. Needs no network.
 
         Args:
@@ -92,7 +92,7 @@ class ScouterQueue:
         profile: Any,
         transport_config: GrpcConfig | None = None,
         wait_for_startup: bool = False,
-    ) -> Self:
+    ) -> _Self:
         """Makes queues of profiles. Needs no network.
 
         Args:
@@ -208,7 +208,7 @@ class ScouterQueue:
     def _after_fork_in_child(self) -> None:
         self._record_queue._after_fork_in_child()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> _Self:
         """Shuts down at the end of the block."""
         return self
 
@@ -233,8 +233,10 @@ def _grpc_config(transport_config: object) -> GrpcConfig:
 def _profiles(profile: Any) -> dict[str, tuple[str, Any]]:
     """The JSON and the object of each alias."""
     if isinstance(profile, Mapping) and "config" not in profile:
-        return {str(alias): (_text(one), one) for alias, one in profile.items()}
-    several = list(profile) if isinstance(profile, Sequence) and not isinstance(profile, (str, bytes)) else [profile]
+        named: Mapping[Any, Any] = profile  # pyright: ignore[reportUnknownVariableType]
+        return {str(alias): (_text(one), one) for alias, one in named.items()}
+    is_list = isinstance(profile, Sequence) and not isinstance(profile, (str, bytes))
+    several: list[Any] = [*profile] if is_list else [profile]
     profiles: dict[str, tuple[str, Any]] = {}
     for one in several:
         text = _text(one)

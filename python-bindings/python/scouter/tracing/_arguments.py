@@ -16,7 +16,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 from scouter import _scouter
 from scouter.tracing._attributes import flatten_attributes
 from scouter.tracing._headers import context_from_headers
-from scouter.tracing._spans import LABEL, TAG_PREFIX, with_baggage
+from scouter.tracing._spans import LABEL, named_attributes, with_baggage
 
 __all__ = ["start_as_current_span", "start_span"]
 
@@ -83,8 +83,7 @@ def _merged(
     A span that is current or is in `context` is the parent; else the caller's by `headers`; else the one of `trace_id` and `span_id`.
     """
     merged: dict[str, AnyValue] = flatten_attributes("attributes", attributes)
-    for pair in [tags] if isinstance(tags, Mapping) else tags or ():
-        merged.update({f"{TAG_PREFIX}{key}": str(value) for key, value in pair.items()})
+    merged.update(named_attributes(tags, baggage))
     if label is not None:
         merged[LABEL] = label
     if parent_context_id is not None:

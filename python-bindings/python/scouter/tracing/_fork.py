@@ -2,7 +2,7 @@
 
 Threads do not survive a fork, so the Rust pipelines of the parent are dead in the child until they are told.
 Children of `multiprocessing` leave through ``os._exit``, for which `atexit` runs nothing; the finalizers of
-multiprocessing are run there instead.
+multiprocessing are run there instead. Workers of Celery leave through it as well, after a signal of Celery's.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _renewed: weakref.WeakSet[_Renewable] = weakref.WeakSet()
 _exit_functions: list[Callable[[], None]] = []
 _marker = _Marker()
 _hooked_into_multiprocessing = False
+_hooked_into_celery = False
 
 
 def renew_in_child(target: _Renewable) -> None:
@@ -77,10 +78,23 @@ def _hook_into_multiprocessing() -> None:
         _hooked_into_multiprocessing = True
 
 
+def _hook_into_celery() -> None:
+    global _hooked_into_celery
+    signals = sys.modules.get("celery.signals")
+    if signals is not None and _exit_functions and not _hooked_into_celery:
+        signals.worker_process_shutdown.connect(_run_exit_functions_of_worker, weak=False)
+        _hooked_into_celery = True
+
+
+def _run_exit_functions_of_worker(**_: object) -> None:
+    _run_exit_functions()
+
+
 def _after_fork_in_child() -> None:
     for target in list(_renewed):
         target._after_fork_in_child()
     _hook_into_multiprocessing()
+    _hook_into_celery()
 
 
 if hasattr(os, "register_at_fork"):

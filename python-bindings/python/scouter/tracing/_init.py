@@ -25,7 +25,15 @@ from scouter._scouter import GrpcConfig, __version__
 from scouter.errors import ConfigError
 from scouter.tracing._attributes import flatten_attributes
 from scouter.tracing._batch import BatchConfig, warn_of_unreadable_variables
-from scouter.tracing._lifecycle import EXIT_TIMEOUT_SECS, Installation, installations, prepare_exit, shut_down_processors
+from scouter.tracing._exporter import NativeSpanExporter
+from scouter.tracing._lifecycle import (
+    EXIT_TIMEOUT_SECS,
+    Installation,
+    deliver_on_sigterm,
+    installations,
+    prepare_exit,
+    shut_down_processors,
+)
 from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanProcessor
 from scouter.tracing._provider import ProcessorSlot, ScouterTracerProvider
 from scouter.tracing._spans import set_scouter_queue
@@ -55,6 +63,7 @@ def init_tracer(
     sampler: Sampler | None = None,
     span_processors: Sequence[sdk.SpanProcessor] = (),
     global_provider: Literal["set", "attach", "none"] = "set",
+    flush_on_sigterm: bool | None = None,
 ) -> trace.Tracer:
     """Traces this process: spans of OpenTelemetry go to a Scouter server from now on.
 
@@ -70,7 +79,8 @@ def init_tracer(
             ``OTEL_SERVICE_NAME``, then ``OTEL_RESOURCE_ATTRIBUTES``, then ``"scouter_service"``.
         scope: Resource attribute ``scouter.scope``.
         transport_config: Server and credentials. From the environment if omitted, see `GrpcConfig`.
-        exporter: A second destination, any exporter of OpenTelemetry's SDK. It has a queue and a thread of its own.
+        exporter: A second destination: `HttpSpanExporter` or `GrpcSpanExporter`, which get the bytes that were encoded for the first,
+            or any exporter of OpenTelemetry's SDK. It has a queue and a thread of its own.
         batch_config: Size and pace of the queue.
         sample_ratio: Share of root spans to record, 0 to 1; children follow their parents. If omitted,
             ``OTEL_TRACES_SAMPLER`` decides, then every trace is recorded.
@@ -88,6 +98,8 @@ def init_tracer(
         global_provider: ``"set"`` makes the provider the global one. ``"attach"`` adds Scouter to an SDK provider
             that is global already; resource and sampler are that provider's. ``"none"`` makes a private provider
             each time, which only the returned tracer uses.
+        flush_on_sigterm: Whether to deliver what is queued before SIGTERM ends the process, unless the program handles that signal
+            itself. Python runs nothing then, and servers such as uvicorn end so. ``SCOUTER_FLUSH_ON_SIGTERM`` if omitted, else False.
 
     Returns:
         A tracer of the provider: a `ScouterTracer`, unless ``global_provider="attach"`` says that the provider is another's.
@@ -144,6 +156,8 @@ def init_tracer(
         shut_down_processors(former, EXIT_TIMEOUT_SECS)
         installations.retired()
     prepare_exit(processors)
+    if os.environ.get("SCOUTER_FLUSH_ON_SIGTERM", "").strip().lower() == "true" if flush_on_sigterm is None else flush_on_sigterm:
+        deliver_on_sigterm()
     if scouter_queue is not None:
         set_scouter_queue(scouter_queue)
 
@@ -243,6 +257,8 @@ def _resource(service_name: str | None, scope: str, resource: Resource | Mapping
 
 
 def _second_destination(exporter: SpanExporter, batch: BatchConfig) -> sdk.SpanProcessor:
+    if isinstance(exporter, NativeSpanExporter):
+        return exporter._as_destination(batch)
     if getattr(exporter, "exports_at_once", False):
         return SimpleSpanProcessor(exporter)
     # What is None here is the SDK's business: the same variables, its own defaults.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -16,11 +17,22 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from scouter.tracing._batch import BatchConfig
 from scouter.tracing._init import init_tracer
-from scouter.tracing._lifecycle import shutdown_tracer
+from scouter.tracing._lifecycle import installations, shutdown_tracer
+from scouter.tracing._local import TraceSpanRecord, capture
 from scouter.tracing._processors import ACTIVE_ENTITY_BAGGAGE
+from scouter.tracing._provider import ScouterTracerProvider
 from scouter.transport import GrpcConfig, HttpConfig
 
-__all__ = ["ScouterConfigurator", "ScouterInstrumentor", "active_profile", "instrument", "uninstrument"]
+__all__ = [
+    "ScouterConfigurator",
+    "ScouterInstrumentor",
+    "active_profile",
+    "disable_local_span_capture",
+    "drain_local_span_capture",
+    "enable_local_span_capture",
+    "instrument",
+    "uninstrument",
+]
 
 
 class ScouterInstrumentor:
@@ -96,6 +108,38 @@ class ScouterInstrumentor:
         propagate.set_global_textmap(CompositePropagator(propagators))
         self._is_on = True
 
+    @property
+    def is_instrumented_by_opentelemetry(self) -> bool:
+        """Whether tracing is on, as OpenTelemetry's instrumentors say it."""
+        return self._is_on
+
+    def instrumentation_dependencies(self) -> Sequence[str]:
+        """Packages without which there is nothing to instrument: none."""
+        return ()
+
+    def enable_local_capture(self) -> None:
+        """See `enable_local_span_capture`."""
+        enable_local_span_capture()
+
+    def disable_local_capture(self) -> None:
+        """See `disable_local_span_capture`."""
+        disable_local_span_capture()
+
+    def drain_local_spans(self) -> list[TraceSpanRecord]:
+        """See `drain_local_span_capture`."""
+        return drain_local_span_capture()
+
+    def get_local_spans_by_trace_ids(self, trace_ids: Sequence[str]) -> list[TraceSpanRecord]:
+        """Gives the spans that local capture keeps of some traces.
+
+        Args:
+            trace_ids: 32 hexadecimal digits each.
+
+        Returns:
+            The spans, oldest first.
+        """
+        return capture.of_traces(trace_ids)
+
     def uninstrument(self) -> None:
         """Delivers what is queued and stops. Spans that end later are dropped and counted."""
         if not self._is_on:
@@ -132,9 +176,35 @@ def active_profile(profile: Any) -> Generator[None, None, None]:
         context.detach(token)
 
 
+def enable_local_span_capture() -> None:
+    """From now on the spans of this process stay in it, where `drain_local_span_capture` gives them."""
+    _capture(True)
+
+
+def disable_local_span_capture() -> None:
+    """From now on spans are sent again."""
+    _capture(False)
+
+
+def drain_local_span_capture() -> list[TraceSpanRecord]:
+    """Gives the spans that local capture kept, and forgets them.
+
+    Returns:
+        The spans, oldest first.
+    """
+    return capture.drain()
+
+
+def _capture(on: bool) -> None:
+    for installation in installations.all():
+        if isinstance(installation.provider, ScouterTracerProvider):
+            installation.provider.capture_locally(on)
+
+
 class ScouterConfigurator:
     """What `opentelemetry-instrument` runs when ``OTEL_PYTHON_CONFIGURATOR=scouter``: `init_tracer` by the environment."""
 
     def configure(self, **_settings: Any) -> None:
         """Sets the global provider."""
-        init_tracer()
+        # Nobody changes the program, so nobody else sees to its end.
+        init_tracer(flush_on_sigterm=os.environ.get("SCOUTER_FLUSH_ON_SIGTERM", "").strip().lower() != "false")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import os
 import queue
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +17,16 @@ from typing import Any, Literal
 
 from opentelemetry.sdk import trace as sdk
 
+from scouter import _scouter
 from scouter.tracing._fork import at_child_exit, renew_in_child
-from scouter.tracing._processors import DefaultsProcessor, GrpcSpanProcessor
+from scouter.tracing._processors import DefaultsProcessor, DestinationProcessor, GrpcSpanProcessor
 from scouter.tracing._provider import ProcessorSlot
 
 __all__ = [
     "EXIT_TIMEOUT_SECS",
     "Installation",
     "ShutdownReport",
+    "deliver_on_sigterm",
     "flush_tracer",
     "installations",
     "prepare_exit",
@@ -68,6 +73,9 @@ class Installation:
             if isinstance(processor, GrpcSpanProcessor):
                 return processor
         return None
+
+
+_Native = GrpcSpanProcessor | DestinationProcessor
 
 
 class _Installations:
@@ -184,11 +192,15 @@ def shutdown_tracer(timeout: float = 5.0) -> ShutdownReport:
     Returns:
         What became of the spans. When some were not delivered, a warning says so as well.
     """
+    return _shut_down_all(timeout, _logger.warning)
+
+
+def _shut_down_all(timeout: float, tell: Callable[[str], None]) -> ShutdownReport:
     deadline = _deadline(timeout)
     delivered = undelivered = 0
     complete = True
     for installation in installations.all():
-        report = shut_down_processors(installation.slot.ours, max(0.0, deadline - time.monotonic()))
+        report = shut_down_processors(installation.slot.ours, max(0.0, deadline - time.monotonic()), tell)
         delivered += report.delivered
         undelivered += report.undelivered
         complete &= report.complete
@@ -208,21 +220,30 @@ def stats() -> dict[str, int | str | None]:
 
 
 def _flush_processors(processors: Sequence[sdk.SpanProcessor], deadline: float) -> bool:
-    ours = [p for p in processors if isinstance(p, GrpcSpanProcessor)]
-    others = [p for p in processors if not isinstance(p, (GrpcSpanProcessor, DefaultsProcessor))]
+    ours, others = _apart(processors)
 
     # The SDK's own processors may ignore their timeout; they must not make this wait.
     def flush_others() -> bool:
         return all([p.force_flush(_millis_left(deadline)) is not False for p in others])
 
     pending = _start(flush_others) if others else None
-    flushed = all([p.force_flush(_millis_left(deadline)) for p in ours])
+    # One that is shut down has told what became of its spans, and is not waited for.
+    flushed = all([p.force_flush(0) for p in ours if p.is_shut_down])
+    flushed &= all(_scouter.flush_together([p for p in ours if not p.is_shut_down], max(0.0, deadline - time.monotonic())))
     return flushed and (pending is None or pending(deadline) is True)
 
 
-def shut_down_processors(processors: Sequence[sdk.SpanProcessor], timeout: float) -> ShutdownReport:
+def _apart(processors: Sequence[sdk.SpanProcessor]) -> tuple[list[_Native], list[sdk.SpanProcessor]]:
+    """Those whose waits are bounded and in Rust, and those written in Python."""
+    ours = [p for p in processors if isinstance(p, (GrpcSpanProcessor, DestinationProcessor))]
+    return ours, [p for p in processors if not isinstance(p, (GrpcSpanProcessor, DestinationProcessor, DefaultsProcessor))]
+
+
+def shut_down_processors(
+    processors: Sequence[sdk.SpanProcessor], timeout: float, tell: Callable[[str], None] = _logger.warning
+) -> ShutdownReport:
     deadline = _deadline(timeout)
-    others = [p for p in processors if not isinstance(p, (GrpcSpanProcessor, DefaultsProcessor))]
+    ours, others = _apart(processors)
 
     def shut_down_others() -> bool:
         for processor in others:
@@ -232,19 +253,21 @@ def shut_down_processors(processors: Sequence[sdk.SpanProcessor], timeout: float
     pending = _start(shut_down_others) if others else None
     delivered = undelivered = 0
     complete = True
-    for processor in processors:
-        if not isinstance(processor, GrpcSpanProcessor):
-            continue
-        first = not processor.is_shut_down
-        report = processor.shutdown_within(max(0.0, deadline - time.monotonic()))
-        delivered += report["delivered"]
-        undelivered += report["undelivered"]
-        if first and report["undelivered"]:
+    told_before = [processor.is_shut_down for processor in ours]
+    reports = _scouter.shut_down_together(ours, max(0.0, deadline - time.monotonic()))
+    for processor, report, was_told in zip(ours, reports, told_before, strict=True):
+        where = ""
+        if isinstance(processor, GrpcSpanProcessor):
+            delivered += report["delivered"]
+            undelivered += report["undelivered"]
+        else:
+            where = f" to {processor.name}"
+        if not was_told and report["undelivered"]:
             reason = report["last_error"]
-            _logger.warning("spans not delivered: %d%s", report["undelivered"], f"; last error: {reason}" if reason else "")
+            tell(f"spans not delivered{where}: {report['undelivered']}" + (f"; last error: {reason}" if reason else ""))
     if pending is not None and pending(deadline) is not True:
         complete = False
-        _logger.warning("a second exporter did not shut down in time")
+        tell("a second exporter did not shut down in time")
     return ShutdownReport(delivered, undelivered, complete)
 
 
@@ -327,10 +350,47 @@ _spare_thread = _SpareThread()
 
 def prepare_exit(processors: Sequence[sdk.SpanProcessor]) -> None:
     """Makes ready for the end of the process whatever these processors need then."""
-    if any(not isinstance(p, (GrpcSpanProcessor, DefaultsProcessor)) for p in processors):
+    if _apart(processors)[1]:
         _spare_thread.keep_ready()
+
+
+def deliver_on_sigterm() -> None:
+    """Delivers what is queued when SIGTERM is about to end the process, for which Python runs nothing; then the signal ends it.
+
+    Who handles the signal himself is left alone.
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _on_sigterm(number: int, _frame: object) -> None:
+    # The program may have been interrupted while it held any lock, so another thread does it.
+    thread = threading.Thread(target=_at_exit, name=_THREAD_NAME, daemon=True)
+    thread.start()
+    thread.join(EXIT_TIMEOUT_SECS + 1)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _at_exit() -> None:
     with contextlib.suppress(Exception):
-        shutdown_tracer(EXIT_TIMEOUT_SECS)
+        _shut_down_all(EXIT_TIMEOUT_SECS, _tell_at_exit)
+
+
+def _tell_at_exit(message: str) -> None:
+    # Who has set up logging may look elsewhere than at stderr, where who ends a program looks.
+    if _logger.hasHandlers():
+        _logger.warning(message)
+    if sys.stderr is not None and not _logs_to_stderr():
+        with contextlib.suppress(OSError, ValueError):
+            print(f"scouter: {message}", file=sys.stderr, flush=True)
+
+
+def _logs_to_stderr() -> bool:
+    logger: logging.Logger | None = _logger
+    while logger is not None:
+        for handler in logger.handlers:
+            if getattr(handler, "stream", None) is sys.stderr and handler.level <= logging.WARNING:
+                return _logger.isEnabledFor(logging.WARNING)
+        logger = logger.parent if logger.propagate else None
+    return False

@@ -13,11 +13,13 @@ from typing import Any, TextIO
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
-from scouter.tracing._spans import INPUT, OUTPUT, TAG_PREFIX
+from scouter.errors import ConfigError
+from scouter.tracing._spans import BAGGAGE_PREFIX, INPUT, OUTPUT, TAG_PREFIX
 
-__all__ = ["LocalCapture", "StdoutSpanExporter", "TagRecord", "TestSpanExporter", "TraceSpanRecord", "capture"]
+__all__ = ["LocalCapture", "StdoutSpanExporter", "TagRecord", "TestSpanExporter", "TraceBaggageRecord", "TraceSpanRecord", "capture"]
 
 MAX_CAPTURED = 20_000
 """Spans that local capture keeps; the oldest make room."""
@@ -98,6 +100,16 @@ class TagRecord:
     entity_type: str = "trace"
 
 
+@dataclass(frozen=True)
+class TraceBaggageRecord:
+    """An entry of baggage that was given to a span."""
+
+    trace_id: str
+    scope: str
+    key: str
+    value: str
+
+
 def _parsed(text: object) -> Any:
     """The value behind captured text; the text itself where it was text or was cut."""
     if not isinstance(text, str):
@@ -161,6 +173,16 @@ class TestSpanExporter(SpanExporter):
             if key.startswith(TAG_PREFIX)
         ]
 
+    @property
+    def baggage(self) -> list[TraceBaggageRecord]:
+        """The baggage that was given to them."""
+        return [
+            TraceBaggageRecord(span.trace_id, span.scope_name, key.removeprefix(BAGGAGE_PREFIX), str(value))
+            for span in self.spans
+            for key, value in span.attributes.items()
+            if key.startswith(BAGGAGE_PREFIX)
+        ]
+
     def clear(self) -> None:
         """Forgets all."""
         with self._lock:
@@ -175,12 +197,20 @@ class StdoutSpanExporter(SpanExporter):
 
     Args:
         batch_export: Print from a thread of its own rather than where a span ends.
+        sample_ratio: Share of the recorded traces that is printed, 0 to 1.
         out: Where to; standard output if omitted.
+
+    Raises:
+        ConfigError: If the ratio is none.
     """
 
     _MAX_TRACES = 1000
 
-    def __init__(self, batch_export: bool = False, out: TextIO | None = None) -> None:
+    def __init__(self, batch_export: bool = False, sample_ratio: float | None = None, *, out: TextIO | None = None) -> None:
+        if sample_ratio is not None and not 0 <= sample_ratio <= 1:
+            raise ConfigError(f"sample_ratio must be a number from 0 to 1, not {sample_ratio!r}")
+        self.sample_ratio = sample_ratio
+        self._bound = TraceIdRatioBased.get_bound_for_rate(1.0 if sample_ratio is None else sample_ratio)
         self.batch_export = batch_export
         self.exports_at_once = not batch_export
         self._out = out
@@ -200,6 +230,8 @@ class StdoutSpanExporter(SpanExporter):
         with self._lock:
             for span in spans:
                 record = TraceSpanRecord.of(span)
+                if int(record.trace_id, 16) & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound:
+                    continue
                 self._open.setdefault(record.trace_id, []).append(record)
                 if span.parent is None or span.parent.is_remote:
                     complete.append(self._open.pop(record.trace_id))

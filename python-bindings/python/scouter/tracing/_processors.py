@@ -1,5 +1,8 @@
 """Processors of ours: the one that hands ended spans to Rust, and the one that fills in defaults at a span's start."""
 
+# Each of the two leaves out what of `__new__` is the other's.
+# pyright: reportInconsistentConstructor=false
+
 from __future__ import annotations
 
 import logging
@@ -14,7 +17,7 @@ from scouter import _scouter
 from scouter.tracing._fork import renew_in_child
 from scouter.transport import GrpcConfig, HttpConfig
 
-__all__ = ["DefaultsProcessor", "GrpcSpanProcessor"]
+__all__ = ["DefaultsProcessor", "DestinationProcessor", "GrpcSpanProcessor"]
 
 _logger = logging.getLogger("scouter")
 
@@ -55,6 +58,38 @@ class GrpcSpanProcessor(_scouter.SpanProcessor, sdk.SpanProcessor):
         default_entity_key: str | None = None,
     ) -> None:
         # The settings have been read by `__new__`.
+        renew_in_child(self)
+
+
+class DestinationProcessor(_scouter.SpanProcessor, sdk.SpanProcessor):
+    """A second destination with a queue, a connection and an account of its own. One that is slow or gone costs the first nothing.
+
+    Args:
+        transport_config: A Scouter server, or
+        otlp: an OTLP server.
+        max_queue_size: See `BatchConfig`.
+        scheduled_delay_ms: See `BatchConfig`.
+        max_export_batch_size: See `BatchConfig`.
+        max_queue_bytes: See `BatchConfig`.
+        sample_ratio: Share of the recorded traces that goes there.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        transport_config: GrpcConfig | HttpConfig | None = None,
+        *,
+        otlp: _scouter.OtlpTarget | None = None,
+        max_queue_size: int | None = None,
+        scheduled_delay_ms: int | None = None,
+        max_export_batch_size: int | None = None,
+        max_queue_bytes: int | None = None,
+        sample_ratio: float | None = None,
+    ) -> None:
+        # The settings have been read by `__new__`.
+        self.name = "a second Scouter server" if otlp is None else otlp.endpoint
         renew_in_child(self)
 
 

@@ -20,12 +20,24 @@ from opentelemetry.util.types import AnyValue
 from scouter.tracing._attributes import flatten_attributes
 from scouter.tracing._capture import bound_arguments, captured, is_secret
 
-__all__ = ["INPUT", "OUTPUT", "TAG_PREFIX", "SpanHelpers", "function_span", "queue_of", "set_scouter_queue", "with_baggage"]
+__all__ = [
+    "BAGGAGE_PREFIX",
+    "INPUT",
+    "OUTPUT",
+    "TAG_PREFIX",
+    "SpanHelpers",
+    "function_span",
+    "named_attributes",
+    "queue_of",
+    "set_scouter_queue",
+    "with_baggage",
+]
 
 INPUT = "scouter.tracing.input"
 OUTPUT = "scouter.tracing.output"
 LABEL = "scouter.tracing.label"
 TAG_PREFIX = "scouter.tracing.tag."
+BAGGAGE_PREFIX = "baggage."
 ENTITY = "scouter.entity"
 QUEUE_EVENT = "scouter.queue.event"
 QUEUE_RECORD = "scouter.queue.record"
@@ -58,6 +70,11 @@ class SpanHelpers:
     """What a span of Scouter's can do beyond OpenTelemetry's. None of it raises."""
 
     __slots__ = ()
+
+    @property
+    def context_id(self: Any) -> str:
+        """The span's id in the form in which Scouter tells spans of a process apart."""
+        return f"span_{self.span_id}"
 
     def set_input(self: Any, value: object, max_length: int = DEFAULT_MAX_LENGTH) -> None:
         """Keeps what the work began with, as JSON in ``scouter.tracing.input``.
@@ -141,6 +158,17 @@ def with_baggage(pairs: Sequence[Mapping[str, str]] | Mapping[str, str] | None, 
     return merged
 
 
+def named_attributes(
+    tags: Sequence[Mapping[str, str]] | Mapping[str, str] | None, baggage: Sequence[Mapping[str, str]] | Mapping[str, str] | None
+) -> dict[str, AnyValue]:
+    """The attributes by which a server knows tags and baggage that were given to a span."""
+    named: dict[str, AnyValue] = {}
+    for prefix, pairs in ((TAG_PREFIX, tags), (BAGGAGE_PREFIX, baggage)):
+        for pair in [pairs] if isinstance(pairs, Mapping) else pairs or ():
+            named.update({f"{prefix}{key}": str(value) for key, value in pair.items()})
+    return named
+
+
 class StreamSpan:
     """One run of a generator. Its span is current while the generator runs; between its steps the caller's own is."""
 
@@ -211,8 +239,7 @@ def function_span(
     span_name = name or f"{function.__module__}.{function.__qualname__}"
     hides = redact or is_secret
     fixed: dict[str, AnyValue] = flatten_attributes("attributes", attributes)
-    for pair in [tags] if isinstance(tags, Mapping) else tags or ():
-        fixed.update({f"{TAG_PREFIX}{key}": str(value) for key, value in pair.items()})
+    fixed.update(named_attributes(tags, baggage))
     if label is not None:
         fixed[LABEL] = label
     try:

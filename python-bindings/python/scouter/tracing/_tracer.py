@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,8 +26,28 @@ __all__ = ["ScouterTracer"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+class _TracerClass(type(sdk.Tracer)):  # type: ignore[misc]
+    """Lets wrappers of a tracer call ``tracer.__class__.start_span(wrapper, ...)``, as OpenInference does and the SDK's functions allow.
+
+    Methods in Rust look at the kind of their first argument, and a wrapper is none of ours. On a tracer itself nothing changes.
+    """
+
+    def __getattribute__(cls, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name in ("start_span", "start_as_current_span") and getattr(found, "__objclass__", None) is _scouter.TracerCore:
+
+            @functools.wraps(found)
+            def of_whoever_wraps_one(tracer: Any, *arguments: Any, **settings: Any) -> Any:
+                while not issubclass(type(tracer), _scouter.TracerCore) and hasattr(tracer, "__wrapped__"):
+                    tracer = tracer.__wrapped__
+                return found(tracer, *arguments, **settings)
+
+            return of_whoever_wraps_one
+        return found
+
+
 # What `start_as_current_span` gives is no subclass of the API's generator-based manager; it does all that one does, and more.
-class ScouterTracer(_scouter.TracerCore, sdk.Tracer):  # type: ignore[misc]
+class ScouterTracer(_scouter.TracerCore, sdk.Tracer, metaclass=_TracerClass):  # type: ignore[misc]
     """A tracer of OpenTelemetry's; a provider makes it, and exchanges what it is made of when it is configured again.
 
     `start_span` and `start_as_current_span` take OpenTelemetry's arguments, and by name Scouter's: ``baggage`` (travels to all
