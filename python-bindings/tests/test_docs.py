@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +29,16 @@ def test_the_code_of_a_document_runs(name: str, server: Server, monkeypatch: pyt
         exec(compile(block, f"{name}, block {number + 1}", "exec"), names)
     rows = {row["name"] for row in server.spans("checkout")}
     assert {"pay", "document.rank", "document.stream", "score", "ask", "answer", "chat gpt-5", "charge"} <= rows
+
+
+def test_the_code_of_the_readme_runs(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Its records are of an entity of their own.
+    profile = json.loads((REPOSITORY / "examples" / "queue" / "profile.json").read_text())
+    profile["config"]["uid"] = str(uuid.uuid4())
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    names: dict[str, Any] = {"__name__": "readme"}
+    for number, block in enumerate(blocks(REPOSITORY / "python-bindings" / "README.md")):
+        exec(compile(block.replace("http://localhost:50051", server.grpc_uri), f"README.md, block {number + 1}", "exec"), names)
+    assert "pay" in {row["name"] for row in server.spans("checkout")}
+    assert names["queue"].stats()["records"]["exported"] > 0
