@@ -254,6 +254,23 @@ fn a_spent_budget_refuses_until_a_trim() {
 }
 
 #[test]
+fn a_log_whose_budget_became_smaller_than_its_segment_goes_on() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let large = LogOptions { segment_bytes: 16 * SEGMENT_BYTES, max_bytes: 64 * SEGMENT_BYTES, ..options() };
+    let (log, _) = Log::open(dir.path(), large, Box::new(|_, _| {})).expect("the log opens");
+    append_numbers(&log, 1..=1, 20_000);
+    drop(log);
+    let small = LogOptions { max_bytes: 4 * SEGMENT_BYTES, ..options() };
+    let (log, _) = Log::open(dir.path(), small, Box::new(|_, _| {})).expect("the log opens");
+    // The large segment holds some fifty frames; then it is left for a small one, and let go.
+    for number in 2..=80 {
+        append_numbers(&log, number..=number, 20_000);
+        log.trim(Position(number)).expect("the log is trimmed");
+    }
+    assert!(log.stats().disk_bytes <= 4 * SEGMENT_BYTES, "{}", log.stats().disk_bytes);
+}
+
+#[test]
 fn a_slow_sink_holds_callers_back_and_cancelled_callers_leave_no_trace() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (hand_over, applied) = std::sync::mpsc::sync_channel::<Position>(1);

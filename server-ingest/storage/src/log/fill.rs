@@ -137,8 +137,12 @@ impl Folder {
         self.changed.notify_all();
     }
 
+    /// Beside the segment that is written to there may always be one more, however large that one is: it may be of a time with a larger
+    /// budget, and it can be let go only when the log goes on in another.
     fn reserve(&self, state: &mut MutexGuard<'_, State>, bytes: u64) -> Result<(), LogError> {
-        if state.disk_bytes + bytes > self.options.max_bytes {
+        let active_bytes = state.segments.back().map_or(0, |active| active.header.segment_bytes);
+        let has_only_active = state.disk_bytes == active_bytes && active_bytes > self.options.segment_bytes;
+        if state.disk_bytes + bytes > self.options.max_bytes && !has_only_active {
             return Err(LogError::BudgetExhausted {
                 dir: self.dir.clone(),
                 budget_bytes: self.options.max_bytes,
