@@ -65,20 +65,14 @@ pub fn pin_this_process(cpu: usize) -> anyhow::Result<()> {
 }
 
 impl Server {
-    /// Starts `program` on one CPU, with `flags` beside those for its folder and free ports.
+    /// Starts `program` on `cpus`, a list as `taskset` takes it, with `flags` beside those for its folder and free ports.
     ///
     /// # Errors
     /// It does not come up.
-    pub async fn start(program: &Path, storage: &Path, cpu: usize, flags: &[&str]) -> anyhow::Result<Self> {
+    pub async fn start(program: &Path, storage: &Path, cpus: &str, flags: &[&str]) -> anyhow::Result<Self> {
         // It ends with this program, however that ends.
         let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "taskset", "-c", &cpu.to_string()])
-            .arg(program)
-            .arg("serve")
-            .arg("--storage")
-            .arg(storage)
-            .args(flags);
+        command.args(["--pdeathsig", "KILL", "taskset", "-c", cpus]).arg(program).arg("serve").arg("--storage").arg(storage).args(flags);
         for flag in ["--grpc-addr", "--http-addr"] {
             command.args([flag, "127.0.0.1:0"]);
         }

@@ -118,7 +118,7 @@ async fn measure(name: &str, door: Door, compression: Compression, program: &Pat
     let folder = tempfile::tempdir_in(&parent).with_context(|| format!("no folder can be made in {}", parent.display()))?;
     let budget = arguments.memory_budget_mib.to_string();
     let flags = ["--memory-budget-mib", &budget, "--max-request-mib", "4"];
-    let server = Server::start(program, &folder.path().join("storage"), arguments.server_cpu, &flags).await?;
+    let server = Server::start(program, &folder.path().join("storage"), &arguments.server_cpu.to_string(), &flags).await?;
     let target = Target::of(&server, door, compression, arguments.batch, arguments.hasty).await?;
     let window = Duration::from_secs(arguments.seconds);
 

@@ -53,9 +53,9 @@ struct Arguments {
     /// Folder on the disk to be measured [default: the folder for temporary files].
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// The CPU of the server.
-    #[arg(long, default_value_t = 1)]
-    server_cpu: usize,
+    /// The CPU of the server, or a list of some, such as 0,1.
+    #[arg(long, default_value = "1")]
+    server_cpu: String,
     /// The CPU of everything else.
     #[arg(long, default_value_t = 0)]
     client_cpu: usize,
@@ -132,7 +132,7 @@ async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
 async fn measure(case: &Case, program: &Path, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let parent = arguments.folder.clone().unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::tempdir_in(&parent).with_context(|| format!("no folder can be made in {}", parent.display()))?;
-    let server = Server::start(program, &folder.path().join("storage"), arguments.server_cpu, &[]).await?;
+    let server = Server::start(program, &folder.path().join("storage"), &arguments.server_cpu, &[]).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = server.memory()?;
 

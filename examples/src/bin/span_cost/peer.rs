@@ -26,10 +26,10 @@ struct Rotel {
 }
 
 impl Rotel {
-    async fn start(program: &Path, folder: &Path, cpu: usize) -> anyhow::Result<Self> {
+    async fn start(program: &Path, folder: &Path, cpus: &str) -> anyhow::Result<Self> {
         let (grpc, http) = (free_address()?, free_address()?);
         let mut command = Command::new("taskset");
-        command.args(["-c", &cpu.to_string()]).arg(program).args(["start", "--exporter", "blackhole"]);
+        command.args(["-c", cpus]).arg(program).args(["start", "--exporter", "blackhole"]);
         command.args(["--otlp-grpc-endpoint", &grpc, "--otlp-http-endpoint", &http]);
         command.args(["--otlp-grpc-max-recv-msg-size-mib", "64"]);
         command.arg("--pid-file").arg(folder.join("pid")).arg("--log-file").arg(folder.join("log"));
@@ -53,7 +53,7 @@ fn free_address() -> anyhow::Result<String> {
 /// CPU µs a span, spans a second, and the most memory.
 async fn measure_rotel(case: &Case, program: &Path, arguments: &Arguments) -> anyhow::Result<(f64, f64, Memory)> {
     let folder = tempfile::tempdir()?;
-    let rotel = Rotel::start(program, folder.path(), arguments.server_cpu).await?;
+    let rotel = Rotel::start(program, folder.path(), &arguments.server_cpu).await?;
     let spans = ((case.spans as f64 * arguments.scale) as u64).next_multiple_of(case.batch);
     send(case, rotel.endpoint.clone(), Login::Nobody, 1, (spans / 8).next_multiple_of(case.batch)).await?;
     tokio::time::sleep(DRAIN).await;

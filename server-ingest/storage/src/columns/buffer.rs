@@ -404,9 +404,10 @@ impl StringLists {
 }
 
 /// Takes a full buffer and leaves an empty one of about its size, as the next batch is likely to be like the last: cheaper
-/// than growing anew, and less spare memory in the batch than growing by doubling leaves.
+/// than growing anew, and less spare memory in the batch than growing by doubling leaves. A store seals its batches at 16 MiB, so that no
+/// buffer of a usual batch is above the limit; one that is grows by a copy of all of it, into memory that nobody has touched yet.
 pub(super) fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
-    const MAX_RESERVED_BYTES: usize = 8 * 1024 * 1024;
+    const MAX_RESERVED_BYTES: usize = 16 * 1024 * 1024;
     let next = (values.len() + values.len() / 8).min(MAX_RESERVED_BYTES / size_of::<T>());
     std::mem::replace(values, Vec::with_capacity(next))
 }

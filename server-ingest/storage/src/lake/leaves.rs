@@ -22,8 +22,8 @@ use super::order::Run;
 use super::pages::{Chunk, PAGE_ROWS, PageFacts, Workbench, levels};
 use super::words::{Few, Numbers, nulls_of};
 
-/// Bytes of values after which a page ends.
-const PAGE_BYTES: usize = 1024 * 1024;
+/// Bytes of values after which a page ends: it and what it is compressed into are in the cache that a CPU has for itself.
+const PAGE_BYTES: usize = 512 * 1024;
 
 /// The longest ids.
 const ID_BYTES: usize = 16;
@@ -144,7 +144,7 @@ impl<'a> Leaf<'a> {
             return few.write(column, statistics, i64::to_le_bytes, make, workbench, row_group);
         }
         let is_compressed = !matches!(self, Self::Bytes(_, true));
-        let mut chunk = Chunk::new(column, is_compressed, statistics);
+        let mut chunk = Chunk::new(column, is_compressed, statistics, workbench);
         let mut rest = Rest { runs, at: 0, inside: 0 };
         let mut page = Vec::new();
         let mut bounds = LeafBounds::default();
@@ -169,7 +169,7 @@ impl<'a> Leaf<'a> {
             chunk.page(workbench, PageFacts { rows, slots, nulls: page_nulls, encoding, bounds: page_bounds })?;
         }
         let statistics = (statistics != EnabledStatistics::None).then(|| bounds.statistics(self, nulls as u64));
-        chunk.close(statistics, row_group)
+        chunk.close(statistics, workbench, row_group)
     }
 
     fn begin_page(&self, page: &[Run], rows: usize, chunk: &Chunk, workbench: &mut Workbench) {

@@ -32,10 +32,13 @@ const ZSTD_LEVEL: i32 = -3;
 /// Chunks smaller than this are not compressed: it costs more than the disk they take.
 pub(super) const MIN_COMPRESSED_BYTES: usize = 64;
 
-/// Memory and a compressor for all pages of a file.
+/// Memory and a compressor for all pages of a file. Memory that was never touched costs more than what is written to it.
 pub(super) struct Workbench {
     zstd: zstd::bulk::Compressor<'static>,
+    /// A page that was compressed.
     compressed: Vec<u8>,
+    /// A chunk that is being written.
+    chunk: Vec<u8>,
     /// A page that is being written.
     pub(super) page: Vec<u8>,
     /// Its numbers, or the lengths of its values.
@@ -47,14 +50,30 @@ pub(super) struct Workbench {
 impl Workbench {
     pub(super) fn new() -> io::Result<Self> {
         let zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
-        Ok(Self { zstd, compressed: Vec::new(), page: Vec::new(), numbers: Vec::new(), levels: Vec::new() })
+        let (compressed, chunk, page) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { zstd, compressed, chunk, page, numbers: Vec::new(), levels: Vec::new() })
     }
 
-    fn compressed_page(&mut self) -> io::Result<Bytes> {
-        self.compressed.clear();
-        self.compressed.reserve(zstd::zstd_safe::compress_bound(self.page.len()));
-        self.zstd.compress_to_buffer(&self.page, &mut self.compressed)?;
-        Ok(Bytes::copy_from_slice(&self.compressed))
+    /// The page as it is written, without a copy; [`Self::take_back`] gets the memory.
+    fn content(&mut self, is_compressed: bool) -> io::Result<Bytes> {
+        if !is_compressed {
+            return Ok(Bytes::from(std::mem::take(&mut self.page)));
+        }
+        let mut compressed = std::mem::take(&mut self.compressed);
+        compressed.clear();
+        compressed.reserve(zstd::zstd_safe::compress_bound(self.page.len()));
+        self.zstd.compress_to_buffer(&self.page, &mut compressed)?;
+        Ok(Bytes::from(compressed))
+    }
+
+    fn take_back(&mut self, content: Bytes, is_compressed: bool) {
+        // No copy: nobody else has the bytes any more.
+        let memory = Vec::from(content);
+        if is_compressed {
+            self.compressed = memory;
+        } else {
+            self.page = memory;
+        }
     }
 }
 
@@ -88,12 +107,14 @@ pub(super) struct PageFacts {
 }
 
 impl Chunk {
-    pub(super) fn new(column: ColumnDescPtr, is_compressed: bool, statistics: EnabledStatistics) -> Self {
+    pub(super) fn new(column: ColumnDescPtr, is_compressed: bool, statistics: EnabledStatistics, workbench: &mut Workbench) -> Self {
+        let mut memory = std::mem::take(&mut workbench.chunk);
+        memory.clear();
         let index = (statistics == EnabledStatistics::Page).then(|| ColumnIndexBuilder::new(column.physical_type()));
         Self {
             column,
             is_compressed,
-            bytes: TrackedWrite::new(Vec::new()),
+            bytes: TrackedWrite::new(memory),
             offsets: OffsetIndexBuilder::new(),
             index,
             encodings: Vec::new(),
@@ -153,9 +174,11 @@ impl Chunk {
     }
 
     fn write(&mut self, workbench: &mut Workbench, page: impl FnOnce(Bytes) -> Page) -> Result<PageWriteSpec, ParquetError> {
-        let content = if self.is_compressed { workbench.compressed_page()? } else { Bytes::copy_from_slice(&workbench.page) };
-        let page = CompressedPage::new(page(content), workbench.page.len());
+        let uncompressed_bytes = workbench.page.len();
+        let content = workbench.content(self.is_compressed)?;
+        let page = CompressedPage::new(page(content.clone()), uncompressed_bytes);
         let written = SerializedPageWriter::new(&mut self.bytes).write_page(page)?;
+        workbench.take_back(content, self.is_compressed);
         self.compressed += written.compressed_size;
         self.uncompressed += written.uncompressed_size;
         Ok(written)
@@ -171,6 +194,7 @@ impl Chunk {
     pub(super) fn close<W: Write + Send>(
         self,
         statistics: Option<Statistics>,
+        workbench: &mut Workbench,
         row_group: &mut SerializedRowGroupWriter<'_, W>,
     ) -> Result<(), ParquetError> {
         let mut encodings: Vec<Encoding> = self.encodings.iter().map(|pages| pages.encoding).collect();
@@ -197,7 +221,9 @@ impl Chunk {
             column_index: self.index.map(ColumnIndexBuilder::build).transpose()?,
             offset_index: Some(self.offsets.build()),
         };
-        row_group.append_column(&bytes, close)
+        row_group.append_column(&bytes, close)?;
+        workbench.chunk = Vec::from(bytes);
+        Ok(())
     }
 }
 
@@ -220,8 +246,8 @@ pub(super) fn write_nothing<W: Write + Send>(
     workbench: &mut Workbench,
     row_group: &mut SerializedRowGroupWriter<'_, W>,
 ) -> Result<(), ParquetError> {
-    let mut chunk = Chunk::new(column, false, EnabledStatistics::None);
+    let mut chunk = Chunk::new(column, false, EnabledStatistics::None, workbench);
     chunk.begin_page(workbench, rows, |page, _, bits| run(page, level, rows, bits));
     chunk.page(workbench, PageFacts { rows, slots: rows, nulls: rows, encoding: Encoding::PLAIN, bounds: None })?;
-    chunk.close(None, row_group)
+    chunk.close(None, workbench, row_group)
 }

@@ -4,7 +4,7 @@
 //! a third more time and an eighth more space elsewhere), statistics only where a reader prunes by them.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,6 +35,9 @@ pub(super) const CREATED_BY: &str = "scouter-storage";
 
 /// Rows of a row group: the unit a reader can skip. Smaller ones make a lookup read more bloom filters.
 const ROW_GROUP_ROWS: usize = 131_072;
+
+/// Bytes that are written to a file at once.
+const WRITE_BYTES: usize = 256 * 1024;
 
 /// False positives of the bloom filter on `trace_id`; it is folded to the number of distinct ids in the file.
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
@@ -123,6 +126,8 @@ impl FileFormat {
 
     /// The footer does not hold the Arrow schema, so that every reader sees plain types, not our dictionaries.
     fn write(&self, file: File, batches: &[RecordBatch], rows: &DateRows) -> Result<File, ParquetError> {
+        // Parquet's own buffer is 8 KiB, a system call each.
+        let file = BufWriter::with_capacity(WRITE_BYTES, file);
         let mut writer = SerializedFileWriter::new(file, Arc::clone(&self.parquet_schema), Arc::clone(&self.properties))?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&self.schema));
         let columns = self.schema.fields().iter().map(|field| {
@@ -153,7 +158,7 @@ impl FileFormat {
             }
             row_group.close()?;
         }
-        writer.into_inner()
+        writer.into_inner()?.into_inner().map_err(|error| error.into_error().into())
     }
 
     /// Writes a column of one of the usual kinds; false when it is of another.
@@ -163,7 +168,7 @@ impl FileFormat {
         rows: &Rows<'_>,
         leaves: &[ColumnDescPtr],
         workbench: &mut Workbench,
-        row_group: &mut SerializedRowGroupWriter<'_, File>,
+        row_group: &mut SerializedRowGroupWriter<'_, BufWriter<File>>,
     ) -> Result<bool, ParquetError> {
         let statistics = leaves.iter().map(|leaf| self.properties.statistics_enabled(leaf.path()));
         let statistics = statistics.reduce(|one, other| if one == EnabledStatistics::None { other } else { one });
@@ -235,7 +240,7 @@ fn write_plainly(
     column: &Column<'_>,
     rows: &Rows<'_>,
     encoders: &mut [Option<ArrowColumnWriter>],
-    row_group: &mut SerializedRowGroupWriter<'_, File>,
+    row_group: &mut SerializedRowGroupWriter<'_, BufWriter<File>>,
 ) -> Result<(), ParquetError> {
     let mut encode = |array| {
         let values = compute_leaves(field, &array)?;

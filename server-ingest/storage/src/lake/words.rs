@@ -51,7 +51,7 @@ impl Keyed<'_> {
         row_group: &mut SerializedRowGroupWriter<'_, W>,
     ) -> Result<(), ParquetError> {
         let is_compressed = self.dictionary.len() + self.keys.len() / 8 >= MIN_COMPRESSED_BYTES;
-        let mut chunk = Chunk::new(column, is_compressed, statistics);
+        let mut chunk = Chunk::new(column, is_compressed, statistics, workbench);
         workbench.page.clear();
         workbench.page.extend_from_slice(&self.dictionary);
         chunk.dictionary(workbench, self.entries)?;
@@ -74,7 +74,7 @@ impl Keyed<'_> {
         }
         let nulls = (self.rows - self.keys.len()) as u64;
         let statistics = (statistics != EnabledStatistics::None).then(|| of_chunk(nulls));
-        chunk.close(statistics, row_group)
+        chunk.close(statistics, workbench, row_group)
     }
 }
 

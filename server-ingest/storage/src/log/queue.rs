@@ -39,6 +39,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     pending: Vec<Pending>,
+    /// It has to be woken: telling it is a system call whether or not it listens.
+    writer_waits: bool,
     /// The writer is to make the folder small when there is nothing to write.
     rest_wanted: bool,
     /// Why nothing is taken any more.
@@ -90,8 +92,11 @@ impl Queue {
             return Err(error.clone());
         }
         state.pending.push(Pending { frame, frame_bytes, answer, then, room });
+        let writer_waits = std::mem::take(&mut state.writer_waits);
         drop(state);
-        self.filled.notify_one();
+        if writer_waits {
+            self.filled.notify_one();
+        }
         Ok(answered)
     }
 
@@ -105,8 +110,10 @@ impl Queue {
             if std::mem::take(&mut state.rest_wanted) {
                 return Next::Rest;
             }
+            state.writer_waits = true;
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.writer_waits = false;
         // Who has work does not rest.
         state.rest_wanted = false;
         std::mem::swap(&mut state.pending, taken);

@@ -122,9 +122,12 @@ impl Shared {
 /// Runs until the log has closed and all its frames are applied, or the store is abandoned.
 pub(super) fn run(shared: &Arc<Shared>, frames: &Taker) {
     let work = || {
-        while let Some((position, frame)) = frames.take() {
-            if !shared.apply(position, &frame) {
-                return;
+        let mut taken = Vec::new();
+        while frames.take(&mut taken) {
+            for (position, frame) in taken.drain(..) {
+                if !shared.apply(position, &frame) {
+                    return;
+                }
             }
         }
     };

@@ -1,4 +1,7 @@
 //! From the log's thread to the applier's: a queue bounded by bytes that keeps the order.
+//!
+//! A thread is woken only when it waits: telling a condition variable is a system call whether or not somebody listens, and small requests
+//! would pay two of them each.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,6 +12,8 @@ use crate::log::{Frame, Position};
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Frames that may wait.
 const MAX_FRAMES: usize = 4096;
+/// After so many bytes no more is taken at once; they come on top of those that may wait.
+const TAKEN_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -16,12 +21,27 @@ struct Queue {
     bytes: usize,
     closed: bool,
     abandoned: bool,
+    giver_waits: bool,
+    taker_waits: bool,
+}
+
+impl Queue {
+    fn is_full_for(&self, bytes: usize) -> bool {
+        !self.abandoned && !self.frames.is_empty() && (self.bytes + bytes > MAX_BYTES || self.frames.len() >= MAX_FRAMES)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.frames.is_empty() && !self.closed && !self.abandoned
+    }
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     queue: Mutex<Queue>,
-    changed: Condvar,
+    /// For the giver.
+    emptied: Condvar,
+    /// For the taker.
+    filled: Condvar,
 }
 
 impl Inner {
@@ -47,40 +67,58 @@ impl Giver {
     /// Blocks while the queue is full.
     pub(super) fn give(&self, position: Position, frame: Frame) {
         let bytes = frame.payload.len();
-        let full = |queue: &mut Queue| {
-            !queue.abandoned && !queue.frames.is_empty() && (queue.bytes + bytes > MAX_BYTES || queue.frames.len() >= MAX_FRAMES)
-        };
-        let mut queue = self.0.changed.wait_while(self.0.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.0.lock();
+        while queue.is_full_for(bytes) {
+            queue.giver_waits = true;
+            queue = self.0.emptied.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.giver_waits = false;
         if queue.abandoned {
             return;
         }
         queue.bytes += bytes;
         queue.frames.push_back((position, frame));
+        let taker_waits = std::mem::take(&mut queue.taker_waits);
         drop(queue);
-        self.0.changed.notify_all();
+        if taker_waits {
+            self.0.filled.notify_one();
+        }
     }
 }
 
 impl Drop for Giver {
     fn drop(&mut self) {
         self.0.lock().closed = true;
-        self.0.changed.notify_all();
+        self.0.filled.notify_one();
     }
 }
 
 impl Taker {
-    /// The next frame; blocks while there is none. `None` when the queue was closed and is empty, or was abandoned.
-    pub(super) fn take(&self) -> Option<(Position, Frame)> {
-        let empty = |queue: &mut Queue| queue.frames.is_empty() && !queue.closed && !queue.abandoned;
-        let mut queue = self.0.changed.wait_while(self.0.lock(), empty).unwrap_or_else(PoisonError::into_inner);
-        if queue.abandoned {
-            return None;
+    /// Adds the next frames, at least one; blocks while there is none. False when the queue was closed and is empty, or was abandoned.
+    pub(super) fn take(&self, taken: &mut Vec<(Position, Frame)>) -> bool {
+        let mut queue = self.0.lock();
+        while queue.is_idle() {
+            queue.taker_waits = true;
+            queue = self.0.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        let taken = queue.frames.pop_front()?;
-        queue.bytes -= taken.1.payload.len();
+        queue.taker_waits = false;
+        if queue.abandoned {
+            return false;
+        }
+        let mut bytes = 0;
+        while bytes < TAKEN_BYTES
+            && let Some((position, frame)) = queue.frames.pop_front()
+        {
+            bytes += frame.payload.len();
+            queue.bytes -= frame.payload.len();
+            taken.push((position, frame));
+        }
+        let giver_waits = std::mem::take(&mut queue.giver_waits);
         drop(queue);
-        self.0.changed.notify_all();
-        Some(taken)
+        if giver_waits {
+            self.0.emptied.notify_one();
+        }
+        !taken.is_empty()
     }
 
     /// Takes nothing more, and lets the other end give into the void: the frames are in the log.
@@ -90,6 +128,7 @@ impl Taker {
         queue.frames.clear();
         queue.bytes = 0;
         drop(queue);
-        self.0.changed.notify_all();
+        self.0.emptied.notify_one();
+        self.0.filled.notify_one();
     }
 }

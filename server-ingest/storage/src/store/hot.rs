@@ -14,6 +14,9 @@ use crate::log::{Frame, Position};
 const SEAL_ROWS: usize = 32_768;
 const SEAL_BYTES: usize = 16 * 1024 * 1024;
 
+/// The builders' bytes are added up again after so many bytes of payload.
+const COUNTED_BYTES: usize = 64 * 1024;
+
 /// The sealed rows of one table that one commit covers.
 #[derive(Debug)]
 pub(super) struct Unit {
@@ -39,8 +42,10 @@ struct TableRows {
 #[derive(Debug)]
 pub(super) struct Hot {
     columns: Columns,
-    /// Bytes of `columns`, which adds up some seventy columns.
+    /// Bytes of `columns` when they were last added up: there are some seventy of them.
     open_bytes: usize,
+    /// Bytes of payload that were applied after that, which stand for what they have become.
+    uncounted_bytes: usize,
     /// The last frame whose rows are in `columns` or sealed.
     applied: Position,
     /// The day on which all frames whose rows are in `columns` came in.
@@ -69,6 +74,7 @@ impl Hot {
         Self {
             columns: Columns::new(),
             open_bytes: 0,
+            uncounted_bytes: 0,
             applied,
             received_day: 0,
             sealed_to: applied,
@@ -89,7 +95,7 @@ impl Hot {
 
     /// About what they take in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.finished_bytes + self.open_bytes
+        self.finished_bytes + self.open_bytes + self.uncounted_bytes
     }
 
     /// Adds the rows of the next frame.
@@ -108,8 +114,11 @@ impl Hot {
         }
         self.columns.append(&frame.payload, frame.envelope, &frame.rejected_spans, &frame.rejected_records);
         self.applied = position;
-        self.open_bytes = self.columns.bytes();
-        if self.columns.rows() >= SEAL_ROWS || self.open_bytes >= SEAL_BYTES {
+        self.uncounted_bytes += frame.payload.len();
+        if self.uncounted_bytes >= COUNTED_BYTES {
+            (self.open_bytes, self.uncounted_bytes) = (self.columns.bytes(), 0);
+        }
+        if self.columns.rows() >= SEAL_ROWS || self.open_bytes + self.uncounted_bytes >= SEAL_BYTES {
             self.seal();
         }
     }
@@ -127,7 +136,7 @@ impl Hot {
         if self.columns.rows() == 0 {
             return;
         }
-        self.open_bytes = 0;
+        (self.open_bytes, self.uncounted_bytes) = (0, 0);
         for (table, batch) in self.columns.finish() {
             let rows = &mut self.tables[table as usize];
             if rows.snapshot.position >= self.applied {
