@@ -3,20 +3,24 @@
 //! `SCOUTER_SERVER_BIN=... cargo bench -p scouter-exporter --bench record_queue -- [rounds]`. Without a server only the first part runs.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a benchmark that cannot go on has failed")]
 
+#[path = "../tests/exporter/server.rs"]
+#[allow(dead_code, reason = "the tests' server, of which little is needed here")]
+mod recording;
+
 #[path = "shared/measure.rs"]
 #[allow(dead_code, reason = "shared by benchmarks")]
 mod measure;
 
 use std::{
     hint::black_box,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use scouter_exporter::{
     GrpcConfig, Payload, Pipeline, QueueConfig,
-    encode::{EncodedBatch, EncodedRecords, RecordSubject},
+    encode::{EncodedRecords, RecordSubject},
     queue::{EvalRecord, Feature, FeatureValue, Features, Metric, Metrics, Profile, Queue, RecordQueue, RecordQueueConfig},
 };
 
@@ -29,6 +33,7 @@ const CHUNK: usize = 512;
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
     insert(rounds);
+    sizes();
     match std::env::var("SCOUTER_SERVER_BIN") {
         Ok(program) => deliver(&program, rounds),
         Err(_) => println!("SCOUTER_SERVER_BIN names no server: records are not delivered"),
@@ -121,6 +126,31 @@ impl Drop for Server {
     }
 }
 
+/// Bytes a record of one request as each contender sends it: as it is, and compressed as clients do.
+fn sizes() {
+    const COUNT: usize = 4096;
+    println!("\nbytes a record of {COUNT} in one request");
+    println!("{:24} {:>12} {:>12} {:>12}", "", "as it is", "gzip", "zstd");
+    let sizes = [("typed", Payload::Auto), ("JSON", Payload::Json)].map(|(name, payload)| {
+        let server = recording::Server::start();
+        let pipeline = Pipeline::new(GrpcConfig { payload, ..server.config() }, QueueConfig::default()).unwrap();
+        let mut records = EncodedRecords::default();
+        chunk_into(&mut records, 0, COUNT);
+        assert!(pipeline.try_push_records(&records));
+        pipeline.flush(PATIENCE).unwrap();
+        pipeline.shutdown(PATIENCE);
+        let bodies: Vec<u8> = server.inserts().iter().flat_map(|insert| insert.body.to_vec()).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        gzip.write_all(&bodies).unwrap();
+        let lengths = [bodies.len(), gzip.finish().unwrap().len(), zstd::encode_all(&*bodies, 3).unwrap().len()];
+        let [plain, gzip, zstd] = lengths.map(|bytes| bytes as f64 / COUNT as f64);
+        println!("{name:24} {plain:>12.1} {gzip:>12.2} {zstd:>12.2}");
+        [plain, gzip, zstd]
+    });
+    let ratio = |index: usize| sizes[1][index] / sizes[0][index];
+    println!("{:24} {:>11.1}x {:>11.1}x {:>11.1}x", "JSON beside typed", ratio(0), ratio(1), ratio(2));
+}
+
 /// One contender after the other, each with a server of its own; both take the very same records from memory.
 fn deliver(program: &str, rounds: usize) {
     println!("\n{RECORDS} records to a durable acknowledgement, client and server on this machine, {rounds} rounds, median (range)");
@@ -153,11 +183,6 @@ fn deliver(program: &str, rounds: usize) {
     for (index, (name, _)) in contenders.iter().enumerate() {
         println!("{name:24} {:>32} {:>16.1} {:>30}", spread(&mut rates[index]), bytes[index], spread(&mut costs[index]));
     }
-    let mut batch = EncodedBatch::default();
-    batch.push_records(&chunk(0, 4096));
-    let (requests, _) = batch.requests(usize::MAX);
-    let compressed = zstd::encode_all(&*requests[0].body, 3).unwrap();
-    println!("{:24} {:>32} {:>16.1}", "typed, zstd", "", compressed.len() as f64 / 4096.0);
     let median = |rates: &[f64]| rates[rates.len() / 2];
     println!(
         "typed beside JSON: {:.1} times the records/s, {:.1} times fewer bytes",
@@ -168,9 +193,14 @@ fn deliver(program: &str, rounds: usize) {
 
 /// Bins, means and metrics as queues publish them.
 fn chunk(first: usize, count: usize) -> EncodedRecords {
+    let mut records = EncodedRecords::default();
+    chunk_into(&mut records, first, count);
+    records
+}
+
+fn chunk_into(records: &mut EncodedRecords, first: usize, count: usize) {
     let uid = "01a20603-d2ca-7c60-9c68-017104d6a373";
     let subjects: Vec<RecordSubject> = (0..10).map(|feature| RecordSubject::new(uid, &format!("feature_{feature}"))).collect();
-    let mut records = EncodedRecords::default();
     for number in first..first + count {
         let (subject, created_at) = (&subjects[number / 10 % 10], 1_795_397_246_472_867_420 + number as u64 * 1000);
         match number % 10 {
@@ -179,7 +209,6 @@ fn chunk(first: usize, count: usize) -> EncodedRecords {
             bin => records.push_psi(subject, created_at, bin as i64, 90 + number as u64 % 20),
         }
     }
-    records
 }
 
 /// CPU time of this process so far.

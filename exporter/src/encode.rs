@@ -18,6 +18,7 @@
 mod batch;
 mod buffer;
 mod envelope;
+mod group;
 mod halve;
 mod records;
 mod sdk;
@@ -35,7 +36,7 @@ pub use sdk::write_span;
 pub use span::{LinkRef, SpanHead, SpanWriter, StatusRef, unix_nano};
 pub use value::ValueRef;
 
-pub(crate) use batch::MAX_RECORDS_PER_REQUEST;
+pub(crate) use batch::{MAX_RECORDS_PER_REQUEST, RECORDS_WORTH_A_REQUEST};
 pub(crate) use buffer::keep_on_this_thread;
 pub(crate) use halve::first_name;
 pub(crate) use span::span_name;

@@ -44,32 +44,54 @@ pub(crate) fn to_json(request: &[u8], names: EvalNames) -> Result<JsonMessages, 
         spans::put_trace(&mut json, &request.resource_spans);
         messages.messages.push(JsonMessage { json, has_evaluations: false });
     }
-    let records = request.records.into_iter().filter_map(|record| record.record);
-    let (tags, records): (Vec<Record>, Vec<Record>) = records.partition(|record| matches!(record, Record::Tag(_)));
-    let mut list = Vec::new();
-    let mut has_evaluations = false;
-    for record in &records {
-        let before = list.len();
-        list.extend_from_slice(if before == 0 { b"{\"records\":[" } else { b"," });
-        if records::put_record(&mut list, record, names).is_none() {
-            list.truncate(before);
-            messages.left_out += 1;
-            continue;
+    let mut list = List::default();
+    let mut tags = Vec::new();
+    for record in request.records.iter().filter_map(|record| record.record.as_ref()) {
+        match record {
+            Record::Tag(tag) => {
+                let mut json = Vec::new();
+                records::put_tag(&mut json, tag);
+                tags.push(JsonMessage { json, has_evaluations: false });
+            }
+            Record::Group(group) => {
+                for row in group.rows().flatten() {
+                    list.add(|out| records::put_row(out, &row));
+                }
+            }
+            record => {
+                list.add(|out| records::put_record(out, record, names));
+                list.has_evaluations |= matches!(record, Record::Eval(_) | Record::AgentTask(_) | Record::AgentWorkflow(_));
+            }
         }
-        has_evaluations |= matches!(record, Record::Eval(_) | Record::AgentTask(_) | Record::AgentWorkflow(_));
     }
-    if !list.is_empty() {
-        list.extend_from_slice(b"]}");
-        messages.messages.push(JsonMessage { json: list, has_evaluations });
+    let List { mut json, has_evaluations, left_out } = list;
+    messages.left_out = left_out;
+    if !json.is_empty() {
+        json.extend_from_slice(b"]}");
+        messages.messages.push(JsonMessage { json, has_evaluations });
     }
-    for tag in &tags {
-        let mut json = Vec::new();
-        if let Record::Tag(tag) = tag {
-            records::put_tag(&mut json, tag);
-        }
-        messages.messages.push(JsonMessage { json, has_evaluations: false });
-    }
+    messages.messages.extend(tags);
     Ok(messages)
+}
+
+/// The records of one message, without its end.
+#[derive(Default)]
+struct List {
+    json: Vec<u8>,
+    has_evaluations: bool,
+    left_out: u64,
+}
+
+impl List {
+    /// Adds what `put` writes, or counts it as left out where that is `None`.
+    fn add(&mut self, put: impl FnOnce(&mut Vec<u8>) -> Option<()>) {
+        let before = self.json.len();
+        self.json.extend_from_slice(if before == 0 { b"{\"records\":[" } else { b"," });
+        if put(&mut self.json).is_none() {
+            self.json.truncate(before);
+            self.left_out += 1;
+        }
+    }
 }
 
 /// A text with its quotes.

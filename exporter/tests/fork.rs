@@ -22,6 +22,7 @@ use scouter_exporter::{
     queue::{Metric, Metrics, Profile, RecordQueue, RecordQueueConfig},
 };
 
+use scouter_tonic::group::records_of;
 use server::{PATIENCE, Server};
 
 const SERVER: &str = "SCOUTER_FORK_TEST_SERVER";
@@ -45,7 +46,7 @@ fn serving() {
         let mut names: Vec<String> = inserts.iter().flat_map(server::Insert::spans).map(|span| span.name).collect();
         names.sort_unstable();
         assert_eq!(names, ["before", "child", "child again", "parent", "parent again", "queued"], "each span arrives once");
-        let records = inserts.iter().flat_map(|insert| insert.request().records).filter_map(|record| record.record);
+        let records = inserts.iter().flat_map(|insert| insert.request().records).filter_map(|record| record.record).flat_map(records_of);
         let mut means: Vec<f64> =
             records.map(|record| if let Record::Custom(custom) = record { custom.value } else { panic!("{record:?}") }).collect();
         means.sort_unstable_by(f64::total_cmp);

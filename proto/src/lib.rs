@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | [`grpc`], [`message`] | always | the messages of `scouter.grpc.v1` and `scouter.message.v1` |
 //! | [`codec`] | always | a tonic codec that hands over bytes and builds nothing |
+//! | [`group`] | always | the rows of a [`message::RecordGroup`] |
 //! | [`limits`] | always | sizes both sides agree on |
 //! | [`client`] | `client` | [`client::GrpcClient`]: lazy connection, login, refresh, insert, health |
 //! | [`server`] | `server` | [`server::AuthInterceptor`]: who is calling |
@@ -15,6 +16,7 @@
 pub mod client;
 pub mod codec;
 mod generated;
+pub mod group;
 pub mod limits;
 pub mod path;
 #[cfg(feature = "server")]

@@ -9,6 +9,9 @@ pub const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 /// Deepest nesting of lists and maps in an attribute value; a plain value has depth 1.
 pub const MAX_ATTRIBUTE_DEPTH: usize = 64;
 
+/// Largest `RecordGroup`, in bytes: its columns unfold to a few times that.
+pub const MAX_RECORD_GROUP_BYTES: usize = 1024 * 1024;
+
 /// Length of `InsertMessageRequest.batch_id`, in bytes.
 pub const BATCH_ID_BYTES: usize = 16;
 

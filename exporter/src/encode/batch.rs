@@ -28,8 +28,10 @@ pub(super) const BATCH_ID_FIELD_BYTES: usize = 2 + BATCH_ID_BYTES;
 const MAX_KEPT_GROUPS: usize = 16;
 const MAX_KEPT_GROUP_BYTES: usize = 1024 * 1024;
 
-/// Monitoring records in one request.
-pub(crate) const MAX_RECORDS_PER_REQUEST: usize = 4096;
+/// So many monitoring records are worth a request.
+pub(crate) const RECORDS_WORTH_A_REQUEST: usize = 4096;
+/// Monitoring records in one request, at most. More than are worth one, because cutting a group in two costs more than sending it whole.
+pub(crate) const MAX_RECORDS_PER_REQUEST: usize = 8192;
 
 /// Encoded spans, grouped by envelope, and monitoring records, ready to be cut into requests.
 #[derive(Debug, Default)]
@@ -154,7 +156,7 @@ impl EncodedBatch {
         self.records.len()
     }
 
-    /// Bytes of the spans and records in it.
+    /// Bytes of the spans and records in it, at most.
     pub fn bytes(&self) -> usize {
         self.bytes + self.records.bytes()
     }

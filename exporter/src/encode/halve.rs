@@ -5,12 +5,11 @@ use std::sync::Arc;
 use super::{
     batch::{EncodedBatch, EncodedRequest, RequestFormat},
     envelope::{EncodedEnvelope, EncodedResource},
-    records::one_request,
+    records::halves,
     span::span_name,
     wire::{delimited, split_field},
 };
 
-const REQUEST_RECORD: u8 = delimited(3);
 /// Of `ResourceSpans`: its `ScopeSpans`. Of `ScopeSpans`: its spans.
 const CHILD: u8 = delimited(2);
 
@@ -19,10 +18,7 @@ impl EncodedRequest {
     /// answer that says that nothing of the whole was stored. `None` when it holds one thing, or is not of our making.
     pub(crate) fn halve(&self, format: RequestFormat) -> Option<[Self; 2]> {
         if self.records > 1 {
-            let records: Vec<_> = fields(&self.body)?.into_iter().filter(|field| field.tag == REQUEST_RECORD).collect();
-            let half = |records: &[Field<'_>]| one_request(records.iter().map(|record| record.payload));
-            let (left, right) = records.split_at(records.len() / 2);
-            return Some([half(left)?, half(right)?]);
+            return halves(&self.body, self.records);
         }
         if self.spans < 2 {
             return None;

@@ -1,8 +1,11 @@
 //! Monitoring records as `ServerRecord` of Scouter.
 
-use scouter_tonic::message::{
-    AgentTaskRecord, AgentWorkflowRecord, CustomMetricRecord, EvalRecord, ObservabilityRecord, PsiRecord, SpcRecord, TagRecord,
-    monitoring_record::Record,
+use scouter_tonic::{
+    group::{Row, Seen},
+    message::{
+        AgentTaskRecord, AgentWorkflowRecord, CustomMetricRecord, EvalRecord, ObservabilityRecord, PsiRecord, SpcRecord, TagRecord,
+        monitoring_record::Record,
+    },
 };
 use serde::de::IgnoredAny;
 
@@ -37,7 +40,9 @@ impl EvalNames {
 pub(super) fn put_record(out: &mut Vec<u8>, record: &Record, names: EvalNames) -> Option<()> {
     out.push(b'{');
     match record {
-        Record::Psi(psi) => put_psi(out, psi),
+        Record::Psi(PsiRecord { created_at_unix_nano, entity_uid, feature, bin_id, bin_count }) => {
+            put_psi(out, *created_at_unix_nano, entity_uid, feature, (*bin_id, *bin_count));
+        }
         Record::Spc(SpcRecord { created_at_unix_nano, entity_uid, feature, value }) => {
             put_value(out, "Spc", *created_at_unix_nano, entity_uid, ("feature", feature), *value)?;
         }
@@ -48,7 +53,20 @@ pub(super) fn put_record(out: &mut Vec<u8>, record: &Record, names: EvalNames) -
         Record::Observability(observability) => put_observability(out, observability)?,
         Record::AgentTask(task) => put_task(out, task, names)?,
         Record::AgentWorkflow(workflow) => put_workflow(out, workflow, names)?,
-        Record::Tag(_) => return None,
+        Record::Tag(_) | Record::Group(_) => return None,
+    }
+    out.push(b'}');
+    Some(())
+}
+
+/// As [`put_record`], of a row of a group.
+pub(super) fn put_row(out: &mut Vec<u8>, row: &Row<'_>) -> Option<()> {
+    let Row { created_at_unix_nano: created_at, entity_uid, name, seen } = *row;
+    out.push(b'{');
+    match seen {
+        Seen::Psi { bin_id, bin_count } => put_psi(out, created_at, entity_uid, name, (bin_id, bin_count)),
+        Seen::Spc(value) => put_value(out, "Spc", created_at, entity_uid, ("feature", name), value)?,
+        Seen::Custom(value) => put_value(out, "Custom", created_at, entity_uid, ("metric", name), value)?,
     }
     out.push(b'}');
     Some(())
@@ -63,13 +81,13 @@ pub(super) fn put_tag(out: &mut Vec<u8>, tag: &TagRecord) {
     out.push(b'}');
 }
 
-fn put_psi(out: &mut Vec<u8>, psi: &PsiRecord) {
+fn put_psi(out: &mut Vec<u8>, created_at: u64, uid: &str, feature: &str, (bin_id, bin_count): (i64, i64)) {
     begin(out, "Psi");
-    put_text_field(out, "created_at", &rfc3339(psi.created_at_unix_nano));
-    put_text_field(out, "uid", &psi.entity_uid);
-    put_text_field(out, "feature", &psi.feature);
-    put_field(out, "bin_id", psi.bin_id);
-    put_field(out, "bin_count", psi.bin_count);
+    put_text_field(out, "created_at", &rfc3339(created_at));
+    put_text_field(out, "uid", uid);
+    put_text_field(out, "feature", feature);
+    put_field(out, "bin_id", bin_id);
+    put_field(out, "bin_count", bin_count);
     put_field(out, "entity_id", 0);
     out.push(b'}');
 }

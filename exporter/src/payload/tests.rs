@@ -14,6 +14,7 @@ use scouter_tonic::{
 use serde_json::Value;
 
 use super::{EvalNames, JsonMessages, rfc3339, to_json};
+use crate::encode::{EncodedRecords, RecordSubject};
 
 /// What a client of Scouter 0.25.0 sent.
 fn captured(name: &str) -> String {
@@ -84,8 +85,31 @@ fn records_are_written_byte_for_byte_as_a_client_of_today_writes_them() {
         let records = message["records"].as_array().unwrap().iter().enumerate();
         let records: Vec<Record> = records.map(|(index, value)| record(value, values.get(index).copied())).collect();
         assert!(!records.is_empty());
-        assert_eq!(texts(&json_of(&of_records(records), EvalNames::GenAi)), [captured], "{name}");
+        let gathered = gathered(&records);
+        assert_eq!(texts(&json_of(&of_records(records), EvalNames::GenAi)), [captured.as_str()], "{name}");
+        assert_eq!(texts(&to_json(&gathered, EvalNames::GenAi).unwrap()), [captured], "{name}, as a queue gathers them");
     }
+}
+
+/// The request of records of one kind, as a queue makes it.
+fn gathered(records: &[Record]) -> bytes::Bytes {
+    let mut encoded = EncodedRecords::default();
+    for record in records {
+        match record {
+            Record::Psi(psi) => {
+                let subject = RecordSubject::new(&psi.entity_uid, &psi.feature);
+                encoded.push_psi(&subject, psi.created_at_unix_nano, psi.bin_id, psi.bin_count.cast_unsigned());
+            }
+            Record::Spc(spc) => encoded.push_spc(&RecordSubject::new(&spc.entity_uid, &spc.feature), spc.created_at_unix_nano, spc.value),
+            Record::Custom(custom) => {
+                encoded.push_custom(&RecordSubject::new(&custom.entity_uid, &custom.metric), custom.created_at_unix_nano, custom.value);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let [request] = <[_; 1]>::try_from(encoded.requests(usize::MAX, usize::MAX).0).unwrap();
+    assert!(matches!(InsertMessageRequest::decode(&*request.body).unwrap().records[0].record, Some(Record::Group(_))));
+    request.body
 }
 
 fn bytes(hex: &Value) -> Vec<u8> {
@@ -214,6 +238,8 @@ fn a_record_that_json_cannot_carry_is_left_out_and_its_neighbours_are_not() {
     let message: Value = serde_json::from_slice(&messages.messages[0].json).unwrap();
     let features: Vec<&str> = message["records"].as_array().unwrap().iter().map(|r| r["Spc"]["feature"].as_str().unwrap()).collect();
     assert_eq!((features, messages.left_out), (vec!["f1", "f-0"], 5));
+    let of_group = to_json(&gathered(&[spc(f64::NAN), spc(2.0), spc(f64::INFINITY)]), EvalNames::GenAi).unwrap();
+    assert_eq!((texts(&of_group)[0].matches("Spc").count(), of_group.left_out), (1, 2));
     let none = json_of(&of_records([spc(f64::NAN)]), EvalNames::GenAi);
     assert!(none.messages.is_empty() && none.left_out == 1, "{none:?}");
 }

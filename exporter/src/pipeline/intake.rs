@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     DropReason,
-    encode::{EncodedBatch, EncodedEnvelope, EncodedRecords, MAX_RECORDS_PER_REQUEST, TooLarge, span_name},
+    encode::{EncodedBatch, EncodedEnvelope, EncodedRecords, RECORDS_WORTH_A_REQUEST, TooLarge, span_name},
 };
 
 /// What became of records that were offered.
@@ -112,7 +112,7 @@ impl Shared {
     /// Whether a batch is worth a request.
     fn is_full(&self, batch: &EncodedBatch) -> bool {
         batch.spans() >= self.queue.max_batch_spans
-            || batch.records() >= MAX_RECORDS_PER_REQUEST
+            || batch.records() >= RECORDS_WORTH_A_REQUEST
             || batch.bytes() >= self.destination.max_request_bytes() / 2
     }
 
@@ -148,7 +148,7 @@ impl State {
         }
         if let Some((number, last)) = self.batches.back_mut()
             && last.spans() + spans <= shared.queue.max_batch_spans
-            && last.records() + records <= MAX_RECORDS_PER_REQUEST
+            && last.records() + records <= RECORDS_WORTH_A_REQUEST
             && last.bytes() + intake.batch.bytes() < shared.destination.max_request_bytes() / 2
             && let Some(unit) = self.units.get_mut(number)
         {

@@ -135,7 +135,8 @@ impl Watched {
         }
         self.places.insert(spelled.to_owned(), place);
         self.names.push(spelled.to_owned());
-        self.subjects.push(RecordSubject::new(uid, name));
+        let subject = self.subjects.first().map_or_else(|| RecordSubject::new(uid, name), |first| first.sibling(name));
+        self.subjects.push(subject);
         true
     }
 

@@ -15,6 +15,7 @@ use scouter_exporter::{
         RecordQueueReport,
     },
 };
+use scouter_tonic::group::records_of;
 use tonic::Code;
 
 use super::server::{PATIENCE, Reply, Server, refused_address, silent_server, wait_until};
@@ -49,7 +50,7 @@ fn stored(server: &Server) -> Vec<Record> {
     let acknowledged = server.state().acknowledged.clone();
     let requests: BTreeMap<Vec<u8>, Vec<MonitoringRecord>> =
         acknowledged.iter().map(|(insert, _)| insert.request()).map(|request| (request.batch_id, request.records)).collect();
-    requests.into_values().flatten().filter_map(|record| record.record).collect()
+    requests.into_values().flatten().filter_map(|record| record.record).flat_map(records_of).collect()
 }
 
 fn assert_balanced(report: &RecordQueueReport) {

@@ -3,9 +3,8 @@
 //! A record belongs to the space of the profile its `entity_uid` names. One of another space, or of a uid that nobody registered, is refused
 //! alone; its neighbours are stored. Tags of traces belong to no space, as spans do.
 
-use prost::Message;
 use scouter_storage::otlp::{Envelope, records_in};
-use scouter_tonic::message::{MonitoringRecord, monitoring_record::Record};
+use scouter_tonic::message::monitoring_record::Record;
 
 use crate::{
     auth::{Caller, Permission, Permissions},
@@ -38,7 +37,6 @@ impl Limited {
             if rejected.binary_search(&index).is_ok() {
                 continue;
             }
-            let record = MonitoringRecord::decode(record).ok().and_then(|record| record.record);
             if let Some(fault) = record.and_then(|record| self.fault(&record, profiles)) {
                 if words.is_empty() {
                     words = format!("record {index}: {fault}");
@@ -69,6 +67,7 @@ fn entity_uid(record: &Record) -> Option<&str> {
         Record::Observability(record) => &record.entity_uid,
         Record::AgentTask(record) => &record.entity_uid,
         Record::AgentWorkflow(record) => &record.entity_uid,
+        Record::Group(group) => &group.entity_uid,
         Record::Tag(tag) if tag.entity_type.eq_ignore_ascii_case("trace") => return None,
         Record::Tag(tag) => &tag.entity_id,
     })

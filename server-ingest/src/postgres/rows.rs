@@ -1,6 +1,6 @@
 //! What of the log's frames becomes rows, and the keys of the rows.
 //!
-//! A record's key is the 128-bit XXH3 of the record as protobuf and of how many equal ones came before it in its request. So a record that is
+//! A record's key is the 128-bit XXH3 of the record as protobuf, a row of a group as the record it stands for, and of how many equal ones came before it in its request. So a record that is
 //! sent again, in whatever request, has the same key, and equal records that were sent together have different ones.
 
 use std::collections::HashMap;
@@ -61,12 +61,11 @@ impl Batch {
     /// Adds the next frame.
     pub(super) fn add(&mut self, position: Position, frame: &Frame) {
         let mut seen: HashMap<u128, u32> = HashMap::new();
-        for (index, bytes) in (0_u32..).zip(records_in(&frame.payload, frame.envelope)) {
-            if frame.rejected_records.binary_search(&index).is_ok() {
-                continue;
-            }
+        for (index, record) in (0_u32..).zip(records_in(&frame.payload, frame.envelope)) {
             // It was judged when it came in.
-            if let Some(record) = MonitoringRecord::decode(bytes).ok().and_then(|record| record.record) {
+            if let Some(record) = record
+                && frame.rejected_records.binary_search(&index).is_err()
+            {
                 self.push(position, record, &mut seen);
             }
         }
@@ -121,6 +120,7 @@ impl Row {
             Record::Observability(_) => "observability",
             Record::AgentTask(_) => "task",
             Record::AgentWorkflow(_) => "workflow",
+            Record::Group(_) => "group",
         }
     }
 
@@ -134,7 +134,7 @@ impl Row {
             Record::AgentTask(record) => (&record.entity_uid, Some("Agent")),
             Record::AgentWorkflow(record) => (&record.entity_uid, Some("Agent")),
             Record::Observability(record) => (&record.entity_uid, None),
-            Record::Tag(_) => return None,
+            Record::Tag(_) | Record::Group(_) => return None,
         })
     }
 }

@@ -208,5 +208,6 @@ fn created_at(record: &Record) -> SystemTime {
         Record::Observability(record) => record.created_at_unix_nano,
         Record::AgentTask(record) => record.created_at_unix_nano,
         Record::AgentWorkflow(record) => record.created_at_unix_nano,
+        Record::Group(group) => group.base_unix_nano,
     })
 }

@@ -24,8 +24,9 @@ mod to_otlp;
 mod to_records;
 
 use arrow::record_batch::RecordBatch;
+use scouter_tonic::message::monitoring_record::Record;
 
-use crate::otlp::{Envelope, Fields, Wire};
+use crate::otlp::{Envelope, Fields, Wire, record};
 
 use records::RecordColumns;
 use spans::SpanColumns;
@@ -63,8 +64,8 @@ impl Columns {
             let Wire::Bytes(bytes) = field.wire else { continue };
             if field.number == envelope.resource_spans_field() {
                 self.spans.append(bytes, &mut is_rejected_span);
-            } else if Some(field.number) == envelope.records_field() && !is_rejected_record() {
-                self.append_record(bytes);
+            } else if Some(field.number) == envelope.records_field() {
+                self.append_record(bytes, &mut is_rejected_record);
             }
         }
     }
@@ -90,11 +91,32 @@ impl Columns {
         batches
     }
 
-    fn append_record(&mut self, record: &[u8]) {
-        let Some((table, record)) = records::decode(record) else { return };
-        if let Some(columns) = self.records.iter_mut().find(|columns| columns.table() == table) {
-            columns.append(&record);
+    fn append_record(&mut self, message: &[u8], is_rejected: &mut impl FnMut() -> bool) {
+        match record::decode(message) {
+            Ok(Record::Group(group)) => {
+                for row in group.rows() {
+                    if !is_rejected()
+                        && let Ok(row) = row
+                        && let Some(columns) = self.of(records::table_of_row(&row))
+                    {
+                        columns.append_row(row);
+                    }
+                }
+            }
+            Ok(record) => {
+                if !is_rejected()
+                    && let Some(columns) = records::table_of(&record).and_then(|table| self.of(table))
+                {
+                    columns.append(&record);
+                }
+            }
+            // It has a number all the same.
+            Err(_) => drop(is_rejected()),
         }
+    }
+
+    fn of(&mut self, table: Table) -> Option<&mut RecordColumns> {
+        self.records.iter_mut().find(|columns| columns.table() == table)
     }
 }
 

@@ -12,11 +12,13 @@
 mod field;
 mod judge;
 mod labels;
+pub(crate) mod record;
 mod value;
 mod verdict;
 
 pub use judge::judge;
 pub use labels::{SpanLabels, labels_in};
+pub use record::records_in;
 pub use verdict::{MAX_RECORD_FIELDS, MAX_REJECTED, Malformed, RejectReason, Rejected, Verdict};
 
 pub(crate) use field::{Field, Fields, Wire};
@@ -55,15 +57,6 @@ impl Envelope {
             Self::Scouter => Some(3),
         }
     }
-}
-
-/// The bytes of each monitoring record of a judged payload, in wire order; the index of a rejected one is its place here.
-pub fn records_in(payload: &[u8], envelope: Envelope) -> impl Iterator<Item = &[u8]> {
-    let number = envelope.records_field();
-    Fields::new(payload).readable().filter_map(move |field| match field.wire {
-        Wire::Bytes(bytes) if Some(field.number) == number => Some(bytes),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{
 use proptest::prelude::*;
 use prost::Message;
 use scouter_tonic::{
+    group::records_of,
     grpc::InsertMessageRequest,
     message::{CustomMetricRecord, PsiRecord, SpcRecord, monitoring_record::Record},
 };
@@ -64,7 +65,7 @@ impl Sink for Kept {
         self.room.set(self.room.get() - records.len());
         for request in records.requests(usize::MAX, usize::MAX).0 {
             let read = InsertMessageRequest::decode(request.body).unwrap().records;
-            self.records.borrow_mut().extend(read.into_iter().map(|record| record.record.unwrap()));
+            self.records.borrow_mut().extend(read.into_iter().flat_map(|record| records_of(record.record.unwrap())));
         }
         Offer::Taken
     }

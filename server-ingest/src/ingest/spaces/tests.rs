@@ -1,7 +1,7 @@
 use prost::Message;
 use scouter_tonic::{
     grpc::InsertMessageRequest,
-    message::{CustomMetricRecord, SpcRecord, TagRecord},
+    message::{CustomMetricRecord, MonitoringRecord, RecordGroup, SpcRecord, TagRecord, record_group::Kind},
 };
 
 use super::*;
@@ -32,6 +32,20 @@ fn only_records_of_other_spaces_are_foreign() {
     let (foreign, words) = limited.foreign_records(&payload, Envelope::Scouter, &[7], &profiles);
     assert_eq!(foreign, [1, 2, 6]);
     assert!(words.starts_with("record 1: ada has no permission to write in the space \"theirs\""), "{words}");
+    let group = |uid: &str| {
+        let group = RecordGroup {
+            kind: Kind::Custom.into(),
+            entity_uid: uid.to_owned(),
+            names: vec!["mae".to_owned()],
+            name_indexes: vec![0, 0],
+            step_nanos: vec![0, 1],
+            values: vec![1.0, 2.0],
+            ..Default::default()
+        };
+        MonitoringRecord { record: Some(Record::Group(group)) }
+    };
+    let groups = InsertMessageRequest { records: vec![group("u2"), group("u1"), group("nobody")], ..Default::default() }.encode_to_vec();
+    assert_eq!(limited.foreign_records(&groups, Envelope::Scouter, &[1], &profiles).0, [0, 4, 5]);
     // OTLP has no records; its field 3 is no one's.
     assert_eq!(limited.foreign_records(&payload, Envelope::Otlp, &[], &profiles), (Vec::new(), String::new()));
 }

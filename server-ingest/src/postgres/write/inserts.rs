@@ -89,6 +89,7 @@ pub(super) async fn insert(
         Record::Eval(_) => (EVAL, Ok(evaluations(rows))),
         Record::AgentTask(_) => (TASK, Ok(tasks(rows))),
         Record::AgentWorkflow(_) => (WORKFLOW, workflows(rows)),
+        Record::Group(_) => return Ok(Err("a group of records is no row".to_owned())),
     };
     let columns = match columns {
         Ok(columns) => columns,

@@ -1,14 +1,13 @@
 //! The builders of the record tables, one table a kind of monitoring record.
 //!
-//! A record is decoded by prost and becomes one [`Cell`] a column, in the order of its table's schema.
+//! A record, or a row of a group of records, becomes one [`Cell`] a column, in the order of its table's schema.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder};
 use arrow::datatypes::{DataType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
-use prost::Message;
-use scouter_tonic::message::MonitoringRecord;
+use scouter_tonic::group::{Row, Seen};
 use scouter_tonic::message::monitoring_record::Record;
 
 use super::buffer::{Blank, Numbers, StringLists, Text, Words};
@@ -17,6 +16,9 @@ use super::table::{Table, string_element};
 
 /// A batch is sealed when its records came from about this many bytes.
 const SEAL_BYTES: usize = 512 * 1024 * 1024;
+
+/// The numbers of a row of a group, at most.
+const ROW_BYTES: usize = 32;
 
 /// The rows of one record table that are not yet handed over.
 #[derive(Debug)]
@@ -56,10 +58,9 @@ enum Cell<'a> {
     Strings(&'a [String]),
 }
 
-/// The record in a judged `MonitoringRecord` and the table it belongs to.
-pub(super) fn decode(message: &[u8]) -> Option<(Table, Record)> {
-    let record = MonitoringRecord::decode(message).ok()?.record?;
-    let table = match &record {
+/// The table of a record; a group has one for its rows, by [`table_of_row`].
+pub(super) fn table_of(record: &Record) -> Option<Table> {
+    Some(match record {
         Record::Psi(_) => Table::Psi,
         Record::Spc(_) => Table::Spc,
         Record::Custom(_) => Table::Custom,
@@ -68,8 +69,16 @@ pub(super) fn decode(message: &[u8]) -> Option<(Table, Record)> {
         Record::Observability(_) => Table::Observability,
         Record::AgentTask(_) => Table::AgentTask,
         Record::AgentWorkflow(_) => Table::AgentWorkflow,
-    };
-    Some((table, record))
+        Record::Group(_) => return None,
+    })
+}
+
+pub(super) fn table_of_row(row: &Row<'_>) -> Table {
+    match row.seen {
+        Seen::Psi { .. } => Table::Psi,
+        Seen::Spc(_) => Table::Spc,
+        Seen::Custom(_) => Table::Custom,
+    }
 }
 
 impl RecordColumns {
@@ -97,31 +106,24 @@ impl RecordColumns {
         }
         self.taken += record.encoded_len();
         match record {
-            Record::Psi(r) => self.put([
-                Time(r.created_at_unix_nano),
-                Time(r.created_at_unix_nano),
-                Text(&r.entity_uid),
-                Text(&r.feature),
-                Long(r.bin_id),
-                Long(r.bin_count),
-                Time(r.created_at_unix_nano),
-            ]),
-            Record::Spc(r) => self.put([
-                Time(r.created_at_unix_nano),
-                Time(r.created_at_unix_nano),
-                Text(&r.entity_uid),
-                Text(&r.feature),
-                Double(r.value),
-                Time(r.created_at_unix_nano),
-            ]),
-            Record::Custom(r) => self.put([
-                Time(r.created_at_unix_nano),
-                Time(r.created_at_unix_nano),
-                Text(&r.entity_uid),
-                Text(&r.metric),
-                Double(r.value),
-                Time(r.created_at_unix_nano),
-            ]),
+            Record::Psi(r) => self.put_row(Row {
+                created_at_unix_nano: r.created_at_unix_nano,
+                entity_uid: &r.entity_uid,
+                name: &r.feature,
+                seen: Seen::Psi { bin_id: r.bin_id, bin_count: r.bin_count },
+            }),
+            Record::Spc(r) => self.put_row(Row {
+                created_at_unix_nano: r.created_at_unix_nano,
+                entity_uid: &r.entity_uid,
+                name: &r.feature,
+                seen: Seen::Spc(r.value),
+            }),
+            Record::Custom(r) => self.put_row(Row {
+                created_at_unix_nano: r.created_at_unix_nano,
+                entity_uid: &r.entity_uid,
+                name: &r.metric,
+                seen: Seen::Custom(r.value),
+            }),
             Record::Eval(r) => self.put([
                 Time(r.created_at_unix_nano),
                 Time(r.created_at_unix_nano),
@@ -189,6 +191,30 @@ impl RecordColumns {
                 Text(&r.execution_plan_json),
                 Time(r.created_at_unix_nano),
             ]),
+            // Its rows are appended one by one.
+            Record::Group(_) => {}
+        }
+    }
+
+    /// Adds a row of a group, as the record it stands for.
+    pub(super) fn append_row(&mut self, row: Row<'_>) {
+        if self.taken >= SEAL_BYTES {
+            self.seal();
+        }
+        self.taken += row.entity_uid.len() + row.name.len() + ROW_BYTES;
+        self.put_row(row);
+    }
+
+    fn put_row(&mut self, row: Row<'_>) {
+        use Cell::{Double, Long, Text, Time};
+        let Row { created_at_unix_nano: time, entity_uid, name, seen } = row;
+        match seen {
+            Seen::Psi { bin_id, bin_count } => {
+                self.put([Time(time), Time(time), Text(entity_uid), Text(name), Long(bin_id), Long(bin_count), Time(time)]);
+            }
+            Seen::Spc(value) | Seen::Custom(value) => {
+                self.put([Time(time), Time(time), Text(entity_uid), Text(name), Double(value), Time(time)]);
+            }
         }
     }
 

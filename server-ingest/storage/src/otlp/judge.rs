@@ -6,13 +6,11 @@
 //!
 //! Not judged: unknown fields (beyond their framing), enum values, times, `end < start`, duplicate attribute keys.
 
-use prost::Message;
 use scouter_tonic::limits::MAX_ATTRIBUTE_DEPTH;
-use scouter_tonic::message::MonitoringRecord;
 use scouter_tonic::message::monitoring_record::Record;
 
 use super::field::{Broken, Field, Fields, Wire};
-use super::{Envelope, MAX_RECORD_FIELDS, MAX_REJECTED, Malformed, RejectReason, Rejected, Verdict, usual_key_value};
+use super::{Envelope, MAX_REJECTED, Malformed, RejectReason, Rejected, Verdict, record, usual_key_value};
 
 /// Decides what of `payload` can be stored, in one pass and without building messages.
 ///
@@ -29,10 +27,7 @@ pub fn judge(payload: &[u8], envelope: Envelope) -> Result<Verdict, Malformed> {
             judge.resource_spans(message, &mut verdict)?;
         } else if Some(field.number) == envelope.records_field() {
             let message = bytes(field).map_err(|what| judge.wrong_type(what, payload))?;
-            if let Err(reason) = judge_record(message) {
-                judge.reject(&mut verdict.rejected_records, verdict.records, reason, message)?;
-            }
-            verdict.records += 1;
+            judge.record(message, &mut verdict)?;
         }
     }
     Ok(verdict)
@@ -126,6 +121,23 @@ impl<'a> Judge<'a> {
             self.reject(&mut verdict.rejected_spans, verdict.spans, reason, message)?;
         }
         verdict.spans += 1;
+        Ok(())
+    }
+
+    /// Judges a monitoring record, or each row of a group of them.
+    fn record(&self, message: &'a [u8], verdict: &mut Verdict) -> Result<(), Malformed> {
+        match record::decode(message) {
+            Ok(Record::Group(group)) => group.rows().try_for_each(|row| self.one_record(record::judge_row(row), message, verdict)),
+            Ok(record) => self.one_record(record::judge(&record), message, verdict),
+            Err(reason) => self.one_record(Err(reason), message, verdict),
+        }
+    }
+
+    fn one_record(&self, judged: Result<(), RejectReason>, message: &'a [u8], verdict: &mut Verdict) -> Result<(), Malformed> {
+        if let Err(reason) = judged {
+            self.reject(&mut verdict.rejected_records, verdict.records, reason, message)?;
+        }
+        verdict.records += 1;
         Ok(())
     }
 
@@ -341,64 +353,6 @@ fn any_value<'a>(message: &'a [u8], depth: usize, whose: &'static str) -> Judged
         }
     }
     Ok(())
-}
-
-fn judge_record(message: &[u8]) -> Result<(), RejectReason> {
-    if field_count(message).ok_or(RejectReason::RecordUndecodable)? > MAX_RECORD_FIELDS {
-        return Err(RejectReason::RecordTooLarge);
-    }
-    let record = MonitoringRecord::decode(message).map_err(|_| RejectReason::RecordUndecodable)?;
-    let record = record.record.ok_or(RejectReason::RecordKindMissing)?;
-    let (entity_uid, created_at) = match &record {
-        Record::Psi(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
-        Record::Spc(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
-        Record::Custom(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
-        Record::Eval(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
-        Record::Tag(record) => (None, record.created_at_unix_nano),
-        Record::Observability(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
-        Record::AgentTask(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
-        Record::AgentWorkflow(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
-    };
-    if entity_uid.is_some_and(String::is_empty) {
-        return Err(RejectReason::EntityUidEmpty);
-    }
-    in_range(created_at, "created_at_unix_nano")?;
-    match &record {
-        Record::AgentTask(record) => {
-            in_range(record.start_time_unix_nano, "start_time_unix_nano")?;
-            in_range(record.end_time_unix_nano, "end_time_unix_nano")
-        }
-        Record::Eval(record) if !matches!(record.trace_id.len(), 0 | 16) => {
-            Err(RejectReason::RecordTraceIdLength { bytes: record.trace_id.len() })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The fields of a record and of the kinds in it. `None` when they cannot be counted: what is built must not depend on bytes
-/// that are skipped here and read there, so a group, which this reader does not know, refuses the record.
-fn field_count(message: &[u8]) -> Option<usize> {
-    let mut count = 0;
-    for field in Fields::new(message) {
-        count += 1;
-        if let Field { wire: Wire::Bytes(kind), .. } = field.ok()? {
-            for inner in Fields::new(kind) {
-                inner.ok()?;
-                count += 1;
-                if count > MAX_RECORD_FIELDS {
-                    return Some(count);
-                }
-            }
-        }
-        if count > MAX_RECORD_FIELDS {
-            break;
-        }
-    }
-    Some(count)
-}
-
-fn in_range(unix_nano: u64, field: &'static str) -> Result<(), RejectReason> {
-    if i64::try_from(unix_nano).is_ok() { Ok(()) } else { Err(RejectReason::TimeOutOfRange { field }) }
 }
 
 #[inline(always)]

@@ -5,12 +5,15 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message;
+use scouter_tonic::group::RowFault;
 use scouter_tonic::grpc::InsertMessageRequest;
-use scouter_tonic::limits::MAX_ATTRIBUTE_DEPTH;
+use scouter_tonic::limits::{MAX_ATTRIBUTE_DEPTH, MAX_RECORD_GROUP_BYTES};
 use scouter_tonic::message::monitoring_record::Record;
-use scouter_tonic::message::{AgentTaskRecord, EvalRecord, MonitoringRecord, PsiRecord, SpcRecord, TagRecord};
+use scouter_tonic::message::record_group::Kind;
+use scouter_tonic::message::{AgentTaskRecord, EvalRecord, MonitoringRecord, PsiRecord, RecordGroup, SpcRecord, TagRecord};
 
-use super::{Envelope, MAX_RECORD_FIELDS, MAX_REJECTED, Malformed, RejectReason, Rejected, judge};
+use super::{Envelope, MAX_RECORD_FIELDS, MAX_REJECTED, Malformed, RejectReason, Rejected, judge, records_in};
+use crate::columns::Columns;
 
 fn good_span() -> Span {
     Span { trace_id: vec![1; 16], span_id: vec![2; 8], name: "work".to_owned(), ..Span::default() }
@@ -283,6 +286,72 @@ fn each_envelope_reads_its_own_field() {
     let otlp = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
     assert_eq!(judge(&otlp, Envelope::Otlp).unwrap().spans, 2);
     assert_eq!(judge(&otlp, Envelope::Scouter).unwrap().spans, 0);
+}
+
+fn bins(entity_uid: &str, name_indexes: Vec<u32>, step_nanos: Vec<i64>) -> RecordGroup {
+    let rows = name_indexes.len();
+    RecordGroup {
+        kind: Kind::Psi.into(),
+        entity_uid: entity_uid.to_owned(),
+        names: vec!["age".to_owned(), "height".to_owned()],
+        name_indexes,
+        base_unix_nano: 1,
+        step_nanos,
+        bin_ids: vec![1; rows],
+        bin_counts: vec![2; rows],
+        values: Vec::new(),
+    }
+}
+
+#[test]
+fn a_bad_row_of_a_group_rejects_only_itself() {
+    let group = |group: RecordGroup| MonitoringRecord { record: Some(Record::Group(group)) };
+    let large = RecordGroup { names: vec!["x".repeat(MAX_RECORD_GROUP_BYTES)], ..bins("u", vec![0, 0], vec![0, 0]) };
+    let crowded = RecordGroup { names: vec![String::new(); MAX_RECORD_FIELDS], ..bins("u", vec![0, 0], vec![0, 0]) };
+    let nan = RecordGroup {
+        kind: Kind::Spc.into(),
+        bin_ids: Vec::new(),
+        bin_counts: Vec::new(),
+        values: vec![f64::NAN, f64::INFINITY],
+        ..bins("u", vec![0, 1], vec![0, 0])
+    };
+    let records = vec![
+        group(bins("u", vec![0, 2, 1], vec![0, 0, 0])),
+        // The time of the second is out of range, that of the third is not.
+        group(bins("u", vec![0, 1, 0], vec![0, i64::MIN, i64::MIN])),
+        group(bins("", vec![0, 1], vec![0, 0])),
+        group(RecordGroup { bin_counts: vec![1], ..bins("u", vec![0, 1], vec![0, 0]) }),
+        group(RecordGroup { kind: 9, ..bins("u", vec![0], vec![0]) }),
+        group(large),
+        group(crowded),
+        group(RecordGroup::default()),
+        group(nan),
+    ];
+    let payload = InsertMessageRequest { records, ..InsertMessageRequest::default() }.encode_to_vec();
+    let verdict = judge(&payload, Envelope::Scouter).unwrap();
+    let row = RejectReason::Row;
+    let expected = [
+        (1, row(RowFault::NameMissing)),
+        (4, RejectReason::TimeOutOfRange { field: "created_at_unix_nano" }),
+        (6, RejectReason::EntityUidEmpty),
+        (7, RejectReason::EntityUidEmpty),
+        (8, row(RowFault::ColumnsDiffer)),
+        (9, row(RowFault::ColumnsDiffer)),
+        (10, row(RowFault::KindUnknown)),
+        (12, RejectReason::RecordTooLarge),
+    ];
+    let too_large = verdict.rejected_records.iter().find(|rejected| rejected.index == 11).unwrap();
+    assert!(matches!(too_large.reason, RejectReason::GroupTooLarge { .. }), "{too_large:?}");
+    let others: Vec<_> = verdict.rejected_records.iter().filter(|rejected| rejected.index != 11).copied().collect();
+    assert_eq!((verdict.records, others), (15, expected.map(|(index, reason)| Rejected { index, reason }).to_vec()));
+    // Whoever walks the records counts as the judge does.
+    let unreadable: Vec<u32> =
+        (0..).zip(records_in(&payload, Envelope::Scouter)).filter(|(_, read)| read.is_none()).map(|(at, _)| at).collect();
+    assert_eq!((records_in(&payload, Envelope::Scouter).count(), unreadable), (15, vec![1, 8, 9, 10, 11, 12]));
+    let mut columns = Columns::new();
+    let rejected: Vec<u32> = verdict.rejected_records.iter().map(|rejected| rejected.index).collect();
+    columns.append(&payload, Envelope::Scouter, &[], &rejected);
+    assert_eq!(columns.rows(), 15 - rejected.len());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What [`super::judge`] says about a payload.
 
-use scouter_tonic::limits::MAX_ATTRIBUTE_DEPTH;
+use scouter_tonic::group::RowFault;
+use scouter_tonic::limits::{MAX_ATTRIBUTE_DEPTH, MAX_RECORD_GROUP_BYTES};
 
 /// Most spans, and most records, that one request may have rejected; with more the request is [`Malformed`]. An empty span
 /// is two bytes on the wire, so without a bound the list of rejections would be far larger than the request.
@@ -101,11 +102,20 @@ pub enum RejectReason {
     #[error("the record cannot be decoded, expected the protobuf message MonitoringRecord")]
     RecordUndecodable,
     /// No kind of record is set, or one that this server does not know.
-    #[error("the record has no kind, expected one of psi, spc, custom, eval, tag, observability, agent_task, agent_workflow")]
+    #[error("the record has no kind, expected one of psi, spc, custom, eval, tag, observability, agent_task, agent_workflow, group")]
     RecordKindMissing,
     /// A record of too many parts.
     #[error("the record has more than {MAX_RECORD_FIELDS} fields, expected at most {MAX_RECORD_FIELDS}")]
     RecordTooLarge,
+    /// A group of too many bytes.
+    #[error("the group of records has {bytes} bytes, expected at most {MAX_RECORD_GROUP_BYTES}")]
+    GroupTooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A row of a group that is no record.
+    #[error("{0}")]
+    Row(RowFault),
     /// A record that names no profile.
     #[error("entity_uid is empty, expected the uid of the profile the record belongs to")]
     EntityUidEmpty,

@@ -6,12 +6,12 @@ use prost::Message;
 use scouter_tonic::grpc::InsertMessageRequest;
 use scouter_tonic::message::monitoring_record::Record;
 use scouter_tonic::message::{
-    AgentTaskRecord, AgentWorkflowRecord, CustomMetricRecord, EvalRecord, MonitoringRecord, ObservabilityRecord, PsiRecord, SpcRecord,
-    TagRecord,
+    AgentTaskRecord, AgentWorkflowRecord, CustomMetricRecord, EvalRecord, MonitoringRecord, ObservabilityRecord, PsiRecord, RecordGroup,
+    SpcRecord, TagRecord, record_group::Kind,
 };
 
 use super::{append, request, span};
-use crate::columns::records::decode;
+use crate::columns::records::table_of;
 use crate::columns::{Columns, Table, records_from_batch};
 use crate::otlp::Envelope;
 
@@ -98,11 +98,50 @@ proptest! {
         for (table, batch) in tables {
             assert_eq!(batch.schema(), table.schema());
             let expected: Vec<_> =
-                records.iter().filter(|record| decode(&record.encode_to_vec()).is_some_and(|(of, _)| of == table)).cloned().collect();
+                records.iter().filter(|record| record.record.as_ref().and_then(table_of) == Some(table)).cloned().collect();
             assert_eq!(format!("{:?}", records_from_batch(table, &batch).unwrap()), format!("{expected:?}"));
             stored += batch.num_rows();
         }
         assert_eq!(stored, records.len());
+    }
+}
+
+proptest! {
+    #[test]
+    fn rows_of_groups_are_stored_as_the_records_they_stand_for(
+        rows in vec((0..2u32, any::<i32>(), any::<i64>(), any::<i64>(), any::<f64>()), 1..40),
+        kind in prop_oneof![Just(Kind::Psi), Just(Kind::Spc), Just(Kind::Custom)],
+        rejected in vec(any::<bool>(), 41),
+    ) {
+        let is_psi = kind == Kind::Psi;
+        let group = RecordGroup {
+            kind: kind.into(),
+            entity_uid: "u".to_owned(),
+            names: vec!["one".to_owned(), "two".to_owned()],
+            name_indexes: rows.iter().map(|row| row.0).collect(),
+            base_unix_nano: 1 << 60,
+            step_nanos: rows.iter().map(|row| i64::from(row.1)).collect(),
+            bin_ids: rows.iter().filter(|_| is_psi).map(|row| row.2).collect(),
+            bin_counts: rows.iter().filter(|_| is_psi).map(|row| row.3).collect(),
+            values: rows.iter().filter(|_| !is_psi).map(|row| row.4).collect(),
+        };
+        let first = PsiRecord { entity_uid: "first".to_owned(), ..PsiRecord::default() };
+        let records = vec![
+            MonitoringRecord { record: Some(Record::Psi(first.clone())) },
+            MonitoringRecord { record: Some(Record::Group(group.clone())) },
+        ];
+        let all = std::iter::once(Record::Psi(first)).chain(group.into_records().map(Option::unwrap));
+        let kept = all.zip(&rejected).filter(|(_, is_rejected)| !**is_rejected).map(|(record, _)| record);
+        let mut expected: Vec<_> = kept.map(|record| format!("{record:?}")).collect();
+        let rejected: Vec<u32> = (0..).zip(rejected).take(rows.len() + 1).filter(|(_, is_rejected)| *is_rejected).map(|(at, _)| at).collect();
+        let mut columns = Columns::new();
+        let payload = InsertMessageRequest { records, ..InsertMessageRequest::default() }.encode_to_vec();
+        columns.append(&payload, Envelope::Scouter, &[], &rejected);
+        let stored = columns.finish().into_iter().flat_map(|(table, batch)| records_from_batch(table, &batch).unwrap());
+        let mut stored: Vec<_> = stored.map(|record| format!("{:?}", record.record.unwrap())).collect();
+        stored.sort_unstable();
+        expected.sort_unstable();
+        prop_assert_eq!(stored, expected);
     }
 }
 
