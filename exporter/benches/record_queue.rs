@@ -1,6 +1,6 @@
 //! What inserting an item costs the thread that does it, and what a record costs to a durable acknowledgement, as protobuf and as JSON.
 //!
-//! `SCOUTER_SERVER_BIN=... cargo bench -p scouter-exporter --bench record_queue -- [rounds]`. Without a server only the first part runs.
+//! `SCOUTER_SERVER_BIN=... cargo bench -p scouter-exporter --bench record_queue -- [rounds]`. Without a server the last part does not run.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a benchmark that cannot go on has failed")]
 
 #[path = "../tests/exporter/server.rs"]

@@ -15,7 +15,7 @@ use clap::Args;
 use scouter_tonic::limits::MAX_REQUEST_BYTES;
 use thiserror::Error;
 
-use crate::{admission::MemoryPlan, auth::Accounts, postgres::Target, tls::TlsFiles};
+use crate::{admission::MemoryPlan, auth::Accounts, postgres_target::Target, tls::TlsFiles};
 
 pub mod file;
 

@@ -172,12 +172,14 @@ impl Ingest {
         receipt.rejected_spans += refused.spans;
         receipt.rejected_records += refused.records;
         let mut rejected_records = indexes(&verdict.rejected_records);
+        let mut forbidden = 0;
         if let Some(limited) = &limited {
             let (foreign, words) = limited.foreign_records(&payload, envelope, &rejected_records, &self.profiles);
             let count = u32::try_from(foreign.len()).unwrap_or(u32::MAX);
             if count > 0 && count == receipt.records && receipt.spans == 0 {
                 return Err(Denied::Forbidden { who: limited.name().to_owned(), needs: Permission::Write }.into());
             }
+            forbidden = count;
             receipt.records -= count;
             receipt.rejected_records += count;
             rejected_records.extend(foreign);
@@ -190,16 +192,11 @@ impl Ingest {
         }
         let received_unix_nano = unix_nano_now();
         let batch_id = batch_id.unwrap_or_else(|| BatchId(twox_hash::XxHash3_128::oneshot(&payload).to_le_bytes()));
-        let claim = match self.window.claim(batch_id, received_unix_nano) {
+        let repeated = |before| Ok(repeated(receipt, refusal.clone(), forbidden, before));
+        let claim = match self.window.claim(batch_id, received_unix_nano, forbidden) {
             Claim::Mine(claim) => claim,
-            Claim::Stored => return Ok(Accepted { receipt: Receipt { duplicate: true, ..receipt }, refusal }),
-            Claim::UnderWay(twin) => {
-                return if twin.await {
-                    Ok(Accepted { receipt: Receipt { duplicate: true, ..receipt }, refusal })
-                } else {
-                    Err(IngestError::TwinFailed)
-                };
-            }
+            Claim::Stored(before) => return repeated(before),
+            Claim::UnderWay(twin) => return twin.await.map_or(Err(IngestError::TwinFailed), repeated),
         };
         let frame = Frame {
             door,
@@ -241,6 +238,21 @@ impl Ingest {
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
+}
+
+/// What a repeated batch is told: what of it was stored when it came first, whatever its sender may write by now.
+fn repeated(receipt: Receipt, refusal: String, forbidden: u32, before: u32) -> Accepted {
+    let receipt = Receipt {
+        records: (receipt.records + forbidden).saturating_sub(before),
+        rejected_records: (receipt.rejected_records - forbidden) + before,
+        duplicate: true,
+        ..receipt
+    };
+    let refusal = match (refusal.is_empty(), before) {
+        (true, 1..) => format!("{before} records of this batch were refused when it came first; send them in another one"),
+        _ => refusal,
+    };
+    Accepted { receipt, refusal }
 }
 
 fn indexes(rejected: &[Rejected]) -> Vec<u32> {

@@ -6,7 +6,7 @@
 //! | doors | [`grpc`], [`http`], and their hinges, [`listener`] |
 //! | verbs | [`ingest`]; asking is the crate `scouter-query` |
 //! | state | [`admission`], [`receive`], [`profiles`], [`postgres`]; the log, the hot rows and the tables are the crate `scouter-storage` |
-//! | ground | [`auth`], [`config`], [`tls`], [`telemetry`], [`error`] |
+//! | ground | [`auth`], [`config`], [`postgres_target`], [`tls`], [`telemetry`], [`error`] |
 //!
 //! Imports point down this table. **Invariant:** a door neither opens the log nor reads a table; it hands a
 //! [`ingest::Submission`] to [`ingest::Ingest::submit`] and tells its client what the receipt says.
@@ -28,5 +28,6 @@ pub mod receive;
 pub mod auth;
 pub mod config;
 pub mod error;
+pub mod postgres_target;
 pub mod telemetry;
 pub mod tls;

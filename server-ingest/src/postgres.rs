@@ -28,7 +28,7 @@ use scouter_storage::{
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::profiles::Profiles;
+use crate::{postgres_target::Target, profiles::Profiles};
 
 mod connect;
 mod copying;
@@ -39,7 +39,6 @@ mod stats;
 mod text;
 mod write;
 
-pub use connect::Target;
 pub use stats::PostgresStats;
 
 use copying::Copying;

@@ -3,6 +3,7 @@
 
 mod support;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use support::{TestServer, postgres::Postgres, wait_until};
 
@@ -308,6 +309,50 @@ async fn tags_baggage_and_entities_of_spans_are_rows_too() {
     let rows = client.query("SELECT scope || ' ' || key || '=' || value FROM scouter.trace_baggage ORDER BY 1", &[]).await.unwrap();
     let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(rows, ["shop scouter.tracing.tag.team=blue", "shop user=ada", "shop user=bob"]);
+}
+
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: tempfile::NamedTempFile,
+}
+
+/// An authority of the test's own, and its certificate in a file.
+fn authority() -> Authority {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), issuer.pem()).unwrap();
+    Authority { issuer, file }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_goes_only_to_a_database_whose_certificate_is_good() {
+    let (ours, other) = (authority(), authority());
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &ours.issuer).unwrap();
+    let postgres = Postgres::start_with_tls(&certificate.pem(), &key.serialize_pem()).await;
+    let uid = "01a20603-d2ce-73d1-b525-01f0f442aa12";
+    let verified = |host: &str| postgres.uri_at(host) + "?sslmode=verify-full";
+
+    // The certificate of another authority, and one that names another host.
+    for (host, roots) in [("localhost", &other), ("127.0.0.1", &ours)] {
+        let variables = [("SSL_CERT_FILE", roots.file.path().as_os_str())];
+        let mut server = TestServer::start_with_variables(&["--database-uri", &verified(host)], &variables);
+        server.token = server.login("guest", "guest").await.unwrap();
+        server.message(&spc(uid, 0..2)).await;
+        wait_until("the server says why", async || server.log().contains("certificate")).await;
+        assert!(!server.log().contains(support::postgres::PASSWORD));
+        assert_eq!(postgres.number("SELECT count(*) FROM pg_namespace WHERE nspname = 'scouter'").await, 0, "{host}");
+    }
+
+    let variables = [("SSL_CERT_FILE", ours.file.path().as_os_str())];
+    let mut server = TestServer::start_with_variables(&["--database-uri", &verified("localhost")], &variables);
+    server.token = server.login("guest", "guest").await.unwrap();
+    server.message(&spc(uid, 0..2)).await;
+    has_rows(&postgres, "spc_drift", 2).await;
+    let by_tls = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'scouter-server'";
+    assert!(postgres.number(by_tls).await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{TestServer, wait_until};
 
 const RELEASED: &str = "scouter-ml==0.25.0";
@@ -137,7 +137,13 @@ async fn every_span_and_record_of_the_released_client_is_there_once() {
     let average = read["drift"]["custom"]["acc"][0].as_f64().unwrap();
     assert!((average - 12.0).abs() < 1e-6, "{read}");
     assert_eq!(read["drift"]["psi"]["f1"].as_object().unwrap().len(), 10, "{read}");
-    assert_eq!(read["tags"], serde_json::json!([["env", "prod"]]));
+    assert_eq!(read["tags"], json!([["env", "prod"], ["team", "blue"]]));
+    // Trace by trace, each once, by pages of seven.
+    let all: Vec<&String> = traces.keys().collect();
+    assert_eq!((&read["listed"], &read["pages"], &read["counted"]), (&json!(all), &json!([7, 7, 6]), &json!(20)), "{read}");
+    assert_eq!(read["listed_as"], json!([["released", 3, false]]));
+    assert_eq!((&read["filtered"], &read["alerts"]), (&json!(3), &json!(0)));
+    assert_eq!(read["baggage"], json!([["scouter.tracing.tag.team", "blue"]]));
     let depths: Vec<i64> = read["spans"].as_array().unwrap().iter().map(|span| span[1].as_i64().unwrap()).collect();
     assert_eq!(depths, [0, 1, 1], "{read}");
     assert_eq!((&read["switched"], &read["profile"]["Custom"]["config"]["uid"]), (&true.into(), &uids["custom"]));

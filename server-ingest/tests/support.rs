@@ -53,6 +53,13 @@ impl TestServer {
         Self { child, folder, addresses, token: String::new() }
     }
 
+    /// With flags and variables; nobody logs in.
+    pub fn start_with_variables(flags: &[&str], variables: &[(&str, &std::ffi::OsStr)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (child, addresses) = launch_with(folder.path(), flags, variables);
+        Self { child, folder, addresses, token: String::new() }
+    }
+
     pub fn process_id(&self) -> u32 {
         self.child.id()
     }
@@ -157,6 +164,10 @@ impl Drop for TestServer {
 }
 
 fn launch(folder: &Path, flags: &[&str]) -> (Child, HashMap<String, String>) {
+    launch_with(folder, flags, &[])
+}
+
+fn launch_with(folder: &Path, flags: &[&str], variables: &[(&str, &std::ffi::OsStr)]) -> (Child, HashMap<String, String>) {
     // A write past the largest file allowed is then an error and no signal, which is how a test breaks a disk.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_scouter-server")]);
@@ -169,6 +180,7 @@ fn launch(folder: &Path, flags: &[&str]) -> (Child, HashMap<String, String>) {
     command.args(flags);
     let log = std::fs::File::options().create(true).append(true).open(folder.join("server.log")).unwrap();
     command.env_remove("SCOUTER_DEFAULT_USERNAME").env_remove("SCOUTER_DEFAULT_PASSWORD").env_remove("DATABASE_URI");
+    command.envs(variables.iter().copied());
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let started = Instant::now();
     let mut line = String::new();

@@ -76,6 +76,14 @@ fn doors_do_not_touch_the_log_or_the_tables() {
 }
 
 #[test]
+fn the_ground_of_the_server_imports_nothing_above_it() {
+    let ground = ["auth", "config", "error", "postgres_target", "tls"].map(|module| format!("server-ingest/src/{module}"));
+    let above = ["app::", "cli::", "listener::", "ingest::", "postgres::", "profiles::"];
+    let of_ground = |path: &str| ground.iter().any(|start| path.strip_prefix(start).is_some_and(|rest| rest.starts_with(['.', '/'])));
+    assert_none("imports point down the layers", &find_in_code(&above, |file| of_ground(&file.path)));
+}
+
+#[test]
 fn client_and_server_do_not_know_each_other() {
     let mut found = find_in_code(&["scouter_exporter"], |file| file.path.starts_with("server-ingest/"));
     found.extend(find_in_code(&["scouter_storage", "scouter_query", "scouter_answers", "scouter_ingest"], |file| {

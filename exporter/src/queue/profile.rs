@@ -14,9 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
-
-use self::json::{Fault, Node};
+use self::json::{Fault, Json, Node};
 use super::plan::{BinLimits, EvalPlan, MeansPlan, Plan, PsiFeature, PsiPlan, Texts, Watched};
 
 /// What a profile watches.
@@ -157,7 +155,7 @@ impl Profile {
     }
 
     fn read(json: &[u8], origin: String) -> Result<Self, ProfileError> {
-        let value: Value = match serde_json::from_slice(json) {
+        let value = match Json::read(json) {
             Ok(value) => value,
             Err(source) => return Err(ProfileError::Json { origin, source }),
         };

@@ -187,7 +187,7 @@ impl Shared {
         for table in mentioned.tables {
             cuts.push((table, self.source.cut(table).await?));
         }
-        let state = self.sessions.with_cuts(cuts, mentioned.view).await.map_err(failed_plan)?;
+        let state = self.sessions.with_cuts(cuts, &mentioned.views).await.map_err(failed_plan)?;
         let plan = state.statement_to_plan(statement).await.map_err(|error| mentioned.unknown.explain(failed_plan(error)))?;
         statement::judge_plan(&plan)?;
         let physical = state.create_physical_plan(&plan).await.map_err(failed_plan)?;

@@ -37,6 +37,7 @@ mod answer;
 mod timestamp;
 
 mod trace;
+mod trace_labels;
 mod trace_spans;
 
 pub use answer::{SqlAnswer, SqlBatches, json_values};

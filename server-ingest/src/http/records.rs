@@ -23,6 +23,7 @@ use crate::{
     listener::Peer,
 };
 
+mod alerts;
 mod drift;
 mod evaluations;
 mod messages;
@@ -42,6 +43,7 @@ pub(super) fn routes(doors: &HttpDoors) -> Router<HttpDoors> {
     let questions = Router::new()
         .route("/scouter/profile", get(profiles::get))
         .route("/scouter/profiles", post(profiles::list))
+        .route("/scouter/alerts", post(alerts::of_entity))
         .route("/scouter/tags", get(tags::of_entity))
         .route("/scouter/tags/entity", post(tags::entities_with))
         .route("/api/v1/traces/{trace_id}/evaluations", get(evaluations::of_trace))

@@ -4,6 +4,9 @@
 //! batch. After a restart it is filled again from the log, and the time the server was down does not count: whoever could
 //! not reach it repeats what he sent before. A second copy that arrives while the first is being written
 //! waits for the first one's outcome, so that neither is acknowledged early.
+//!
+//! What the sender's permissions kept out of a batch may be allowed when he repeats it, and is not stored for that: the window remembers how much
+//! it was, so that the repetition is told the same. It does so until the server ends.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -21,8 +24,9 @@ const MAX_IDS: usize = 1_000_000;
 #[derive(Debug)]
 enum State {
     /// Being written; who waits for the outcome.
-    UnderWay(Vec<oneshot::Sender<bool>>),
-    Stored,
+    UnderWay(Vec<oneshot::Sender<Option<u32>>>),
+    /// How many of its records the sender might not write.
+    Stored(u32),
 }
 
 #[derive(Debug, Default)]
@@ -40,9 +44,9 @@ pub(super) struct DedupeWindow(Arc<Mutex<Ids>>);
 pub(super) enum Claim<F> {
     /// Never seen: the caller stores it and says so.
     Mine(Claimed),
-    /// Stored before.
-    Stored,
-    /// Another request with this id is being written; the future tells whether it was stored.
+    /// Stored before, but for so many records that the sender might not write.
+    Stored(u32),
+    /// Another request with this id is being written; the future tells what it left out, or `None` when it was not stored.
     UnderWay(F),
 }
 
@@ -52,6 +56,7 @@ pub(super) struct Claimed {
     ids: Arc<Mutex<Ids>>,
     id: [u8; 16],
     received_unix_nano: u64,
+    forbidden: u32,
     is_stored: bool,
 }
 
@@ -61,27 +66,33 @@ impl DedupeWindow {
         let mut ids = Ids::default();
         let down = recent.last().map_or(0, |(_, newest)| now_unix_nano.saturating_sub(*newest));
         for (id, received_unix_nano) in recent {
-            ids.states.insert(id.0, State::Stored);
+            ids.states.insert(id.0, State::Stored(0));
             ids.order.push_back((id.0, received_unix_nano + down));
         }
         Self(Arc::new(Mutex::new(ids)))
     }
 
-    pub(super) fn claim(&self, id: BatchId, received_unix_nano: u64) -> Claim<impl Future<Output = bool> + Send + use<>> {
+    /// `forbidden` is how many of the batch's records the sender may not write now.
+    pub(super) fn claim(
+        &self,
+        id: BatchId,
+        received_unix_nano: u64,
+        forbidden: u32,
+    ) -> Claim<impl Future<Output = Option<u32>> + Send + use<>> {
         let mut ids = lock(&self.0);
         ids.forget_old(received_unix_nano);
         match ids.states.entry(id.0) {
             Entry::Occupied(mut entry) => match entry.get_mut() {
-                State::Stored => Claim::Stored,
+                State::Stored(forbidden) => Claim::Stored(*forbidden),
                 State::UnderWay(twins) => {
                     let (sender, outcome) = oneshot::channel();
                     twins.push(sender);
-                    Claim::UnderWay(async move { outcome.await.unwrap_or(false) })
+                    Claim::UnderWay(async move { outcome.await.unwrap_or(None) })
                 }
             },
             Entry::Vacant(entry) => {
                 entry.insert(State::UnderWay(Vec::new()));
-                Claim::Mine(Claimed { ids: Arc::clone(&self.0), id: id.0, received_unix_nano, is_stored: false })
+                Claim::Mine(Claimed { ids: Arc::clone(&self.0), id: id.0, received_unix_nano, forbidden, is_stored: false })
             }
         }
     }
@@ -98,7 +109,7 @@ impl Drop for Claimed {
         let mut ids = lock(&self.ids);
         let before = if self.is_stored {
             ids.order.push_back((self.id, self.received_unix_nano));
-            ids.states.insert(self.id, State::Stored)
+            ids.states.insert(self.id, State::Stored(self.forbidden))
         } else {
             ids.states.remove(&self.id)
         };
@@ -106,7 +117,7 @@ impl Drop for Claimed {
         if let Some(State::UnderWay(twins)) = before {
             for twin in twins {
                 // A twin that gave up does not ask any more.
-                let _ = twin.send(self.is_stored);
+                let _ = twin.send(self.is_stored.then_some(self.forbidden));
             }
         }
     }

@@ -4,6 +4,8 @@
 //! base64, names in lowerCamelCase, unknown names ignored, what is missing or null has its default. A span whose ids
 //! or enumerations cannot be read is left out and named; the others go on.
 
+use std::borrow::Cow;
+
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
@@ -15,6 +17,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span},
 };
 use serde::{Deserialize, Deserializer, de};
+use serde_json::value::RawValue;
 
 use super::RefusedBefore;
 
@@ -384,45 +387,22 @@ where
     }
 }
 
-/// A number, or one of the three words for what JSON's numbers cannot say.
+/// A number, or one of the three words for what JSON's numbers cannot say. Its text is read by the standard library, as numbers of records are:
+/// serde_json's own reading may be wrong in the last bit.
 struct Double(f64);
 
 impl<'de> Deserialize<'de> for Double {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = f64;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a number, or \"NaN\", \"Infinity\" or \"-Infinity\"")
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<f64, E> {
-                Ok(value)
-            }
-
-            #[allow(clippy::cast_precision_loss, reason = "JSON's numbers are doubles")]
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<f64, E> {
-                Ok(value as f64)
-            }
-
-            #[allow(clippy::cast_precision_loss, reason = "JSON's numbers are doubles")]
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<f64, E> {
-                Ok(value as f64)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<f64, E> {
-                match text {
-                    "Infinity" => Ok(f64::INFINITY),
-                    "-Infinity" => Ok(f64::NEG_INFINITY),
-                    "NaN" => Ok(f64::NAN),
-                    other => other.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-        }
-
-        deserializer.deserialize_any(Visitor).map(Self)
+        let json = <&RawValue>::deserialize(deserializer)?.get();
+        let said = if json.starts_with('"') { serde_json::from_str(json).unwrap_or_default() } else { Cow::Borrowed(json) };
+        let value = match (&*said, json.starts_with('"')) {
+            ("Infinity", true) => Some(f64::INFINITY),
+            ("-Infinity", true) => Some(f64::NEG_INFINITY),
+            ("NaN", true) => Some(f64::NAN),
+            (number, is_text) => number.parse().ok().filter(|value: &f64| is_text || value.is_finite()),
+        };
+        let expected = "a number, or \"NaN\", \"Infinity\" or \"-Infinity\"";
+        value.map(Self).ok_or_else(|| de::Error::custom(format!("invalid value: {:.40}, expected {expected}", json)))
     }
 }
 

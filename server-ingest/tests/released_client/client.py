@@ -6,10 +6,20 @@ Arguments: the gRPC address, the HTTP address, the folder of the profiles. It pr
 import json
 import random
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from scouter import Feature, Features, Metric, Metrics, ScouterQueue
-from scouter._scouter import CustomDriftProfile, EvalRecord, GenAIEvalProfile, PsiDriftProfile, SpcDriftProfile
+from scouter._scouter import (
+    CustomDriftProfile,
+    DriftAlertPaginationRequest,
+    EvalRecord,
+    GenAIEvalProfile,
+    PsiDriftProfile,
+    SpcDriftProfile,
+    TraceFilters,
+    TraceMetricsRequest,
+)
 from scouter.client import (
     DriftRequest,
     GetProfileRequest,
@@ -56,7 +66,7 @@ def insert(queue: ScouterQueue, round: int) -> None:
 
 def trace(tracer: object, round: int) -> list[str]:
     """A trace of three spans; their ids."""
-    with tracer.start_as_current_span(f"root {round}") as root:
+    with tracer.start_as_current_span(f"root {round}", tags=[{"team": "blue"}]) as root:
         root.set_attribute("answer", 42)
         root.set_tag("env", "prod")
         ids = [root.span_id]
@@ -110,7 +120,30 @@ def main() -> None:
         return {name: [stats.avg for stats in metric.stats] for name, metric in answer.metrics.items()}
 
     trace_id = sys.stdin.readline().strip()
+    now = datetime.now(timezone.utc)
+    filters = TraceFilters(service_name="released", limit=7, start_time=now - timedelta(hours=1), end_time=now)
+    pages, items = [], []
+    while True:
+        page = client.get_paginated_traces(filters)
+        pages.append(len(page.items))
+        items.extend(page.items)
+        if not page.has_next:
+            break
+        filters.cursor_start_time = page.next_cursor.start_time
+        filters.cursor_trace_id = page.next_cursor.trace_id
+        filters.direction = "next"
+    metrics = TraceMetricsRequest(
+        start_time=now - timedelta(hours=1), end_time=now, bucket_interval="1 hour", service_name="released"
+    )
+    buckets = client.get_trace_metrics(metrics).metrics
     say(
+        pages=pages,
+        listed=sorted(item.trace_id for item in items),
+        listed_as=sorted({(item.service_name, item.span_count, item.has_errors) for item in items}),
+        counted=sum(bucket.trace_count for bucket in buckets),
+        filtered=len(client.get_trace_spans_from_filters(TraceFilters(trace_ids=[trace_id])).spans),
+        baggage=sorted([member.key, member.value] for member in client.get_trace_baggage(trace_id).baggage),
+        alerts=len(client.get_alerts(DriftAlertPaginationRequest(uid=uids["spc"], active=True)).items),
         drift={kind: drift(kind) for kind in KINDS},
         tags=[[tag.key, tag.value] for tag in client.get_tags("trace", trace_id).tags],
         spans=[[span.span_name, span.depth] for span in client.get_trace_spans(trace_id).spans],

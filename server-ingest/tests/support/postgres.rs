@@ -2,7 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use std::{
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -14,6 +14,8 @@ pub struct Postgres {
     folder: tempfile::TempDir,
     port: u16,
     server: Option<Child>,
+    /// It takes no connection over the network but by TLS.
+    is_tls: bool,
 }
 
 impl Postgres {
@@ -39,11 +41,34 @@ impl Postgres {
         initdb.arg("--pwfile").arg(&password).arg("--pgdata").arg(folder.path().join("data"));
         let made = initdb.stdin(Stdio::null()).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        Self { folder, port, server: None }
+        Self { folder, port, server: None, is_tls: false }
+    }
+
+    /// A running database that has this certificate and takes TLS alone.
+    pub async fn start_with_tls(certificate_pem: &str, key_pem: &str) -> Self {
+        let mut postgres = Self::stopped();
+        for (name, pem) in [("server.crt", certificate_pem), ("server.key", key_pem)] {
+            let path = postgres.folder.path().join("data").join(name);
+            std::fs::write(&path, pem).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = another_user() {
+                std::os::unix::fs::chown(&path, Some(user), Some(group)).unwrap();
+            }
+        }
+        let clients = postgres.folder.path().join("data/pg_hba.conf");
+        std::fs::write(&clients, "local all all scram-sha-256\nhostssl all all 127.0.0.1/32 scram-sha-256\n").unwrap();
+        postgres.is_tls = true;
+        postgres.run().await;
+        postgres
     }
 
     pub fn uri(&self) -> String {
-        format!("postgres://scouter:{PASSWORD}@127.0.0.1:{}/postgres", self.port)
+        self.uri_at("127.0.0.1")
+    }
+
+    /// The address by another name of the host.
+    pub fn uri_at(&self, host: &str) -> String {
+        format!("postgres://scouter:{PASSWORD}@{host}:{}/postgres", self.port)
     }
 
     /// Starts it and waits until it answers.
@@ -52,6 +77,9 @@ impl Postgres {
         let mut server = program("postgres");
         server.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path()).args(["-p", &self.port.to_string()]);
         server.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "shared_buffers=16MB"]);
+        if self.is_tls {
+            server.args(["-c", "ssl=on"]);
+        }
         self.server = Some(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(60);
         while let Err(error) = self.try_client().await {
@@ -70,7 +98,9 @@ impl Postgres {
     }
 
     async fn try_client(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-        let (client, connection) = tokio_postgres::connect(&self.uri(), tokio_postgres::NoTls).await?;
+        // Tests look at what is there through the socket of this machine.
+        let socket = format!("host={} port={} user=scouter password={PASSWORD} dbname=postgres", self.folder.path().display(), self.port);
+        let (client, connection) = tokio_postgres::connect(&socket, tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
     }

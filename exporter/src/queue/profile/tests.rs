@@ -1,6 +1,10 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{DriftType, Profile, ProfileError};
+use super::{
+    DriftType, Profile, ProfileError,
+    json::{Json, Node},
+};
 use crate::queue::plan::Plan;
 
 fn folder() -> String {
@@ -102,4 +106,20 @@ fn a_file_is_named_where_something_is_wrong_with_it() {
     std::fs::write(file.path(), "{}").unwrap();
     let error = Profile::from_path(file.path()).unwrap_err().to_string();
     assert!(error.starts_with(&format!("the profile `{}`: `config.uid` must be", file.path().display())), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn numbers_are_read_to_the_last_bit(number in prop::num::f64::NORMAL | prop::num::f64::ZERO) {
+        let json = Json::read(format!("{{\"limit\": {number:?}}}").as_bytes()).unwrap();
+        prop_assert_eq!(Node::root(&json).key("limit").number().ok().map(f64::to_bits), Some(number.to_bits()));
+    }
+}
+
+#[test]
+fn a_document_may_be_deep_and_of_two_fields_with_one_name_the_last_counts() {
+    let deep = format!("{{\"a\": {}1{}, \"b\": 1, \"b\": 2}}", "[".repeat(100_000), "]".repeat(100_000));
+    let json = Json::read(deep.as_bytes()).unwrap();
+    assert_eq!(Node::root(&json).key("b").integer().ok(), Some(2));
+    assert!(Json::read(b"{\"a\": 1").is_err());
 }

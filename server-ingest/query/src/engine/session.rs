@@ -6,6 +6,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider,
 };
 use datafusion::common::TableReference;
+use datafusion::datasource::ViewTable;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
@@ -21,7 +22,7 @@ use super::Limits;
 use crate::error::QueryError;
 use crate::functions;
 use crate::table::CutTable;
-use crate::trace_spans;
+use crate::{trace_labels, trace_spans};
 
 const CATALOG: &str = "scouter";
 const SCHEMA: &str = "public";
@@ -53,9 +54,16 @@ pub(crate) struct Sessions {
 /// What a statement names in its `FROM`.
 pub(super) struct Mentioned {
     pub(super) tables: Vec<Table>,
-    /// The view is named, or whatever there is.
-    pub(super) view: bool,
+    /// The views that are named, or whatever there are.
+    pub(super) views: Views,
     pub(super) unknown: Unknown,
+}
+
+/// Views that a session has. Each has to be planned, so it has those that are asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Views {
+    trace_spans: bool,
+    labels: Vec<&'static trace_labels::View>,
 }
 
 /// Names that are no table. Some are functions, so they are a fault only when planning fails.
@@ -85,7 +93,7 @@ impl Sessions {
         for name in LEFT_OUT {
             base.deregister_udf(name).expect("functions can be taken out of a session");
         }
-        for function in functions::all().into_iter().chain(trace_spans::functions()) {
+        for function in functions::all().into_iter().chain(trace_spans::functions()).chain(trace_labels::functions()) {
             base.register_udf(Arc::new(function)).expect("functions can be put into a session");
         }
         Self { base }
@@ -104,23 +112,41 @@ impl Sessions {
 
     /// The tables that a statement reads.
     pub(super) fn mentioned(&self, statement: &Statement) -> DataFusionResult<Mentioned> {
-        let (mut tables, mut unknown, mut view) = (Vec::new(), Vec::new(), false);
+        let (mut tables, mut unknown, mut views) = (Vec::new(), Vec::new(), Views::default());
         for reference in self.base.resolve_table_references(statement)? {
-            let is_view = is_in_our_schema(&reference) && reference.table() == trace_spans::NAME;
-            view |= is_view || reference.schema() == Some(INFORMATION_SCHEMA);
-            match if is_view { Some(Table::Spans) } else { ours(&reference) } {
-                Some(table) if tables.contains(&table) => {}
-                Some(table) => tables.push(table),
-                None if reference.schema() == Some(INFORMATION_SCHEMA) => {}
-                None => unknown.push(reference.to_string()),
+            if reference.schema() == Some(INFORMATION_SCHEMA) {
+                views = Views { trace_spans: true, labels: trace_labels::VIEWS.iter().collect() };
+                continue;
+            }
+            let own = ours(&reference);
+            let named = if is_in_our_schema(&reference) { reference.table() } else { "" };
+            let read = match (own, trace_labels::view(named)) {
+                (Some(table), _) => vec![table],
+                (None, Some(view)) => {
+                    views.labels.push(view);
+                    view.tables.to_vec()
+                }
+                (None, None) if named == trace_spans::NAME => {
+                    views.trace_spans = true;
+                    vec![Table::Spans]
+                }
+                (None, None) => {
+                    unknown.push(reference.to_string());
+                    Vec::new()
+                }
+            };
+            for table in read {
+                if !tables.contains(&table) {
+                    tables.push(table);
+                }
             }
         }
-        Ok(Mentioned { tables, view, unknown: Unknown(unknown) })
+        Ok(Mentioned { tables, views, unknown: Unknown(unknown) })
     }
 
-    /// A session for one query. Tables without a cut are there to be listed, not to be read. The view is there if it is asked for, since
+    /// A session for one query. Tables without a cut are there to be listed, not to be read. A view is there if it is asked for, since
     /// it has to be planned.
-    pub(super) async fn with_cuts(&self, cuts: Vec<(Table, Cut)>, view: bool) -> DataFusionResult<SessionState> {
+    pub(super) async fn with_cuts(&self, cuts: Vec<(Table, Cut)>, views: &Views) -> DataFusionResult<SessionState> {
         let schema = Arc::new(MemorySchemaProvider::new());
         let mut cuts = cuts;
         for table in Table::ALL {
@@ -134,8 +160,12 @@ impl Sessions {
         let mut state = self.base.clone();
         state.register_catalog_list(Arc::new(catalogs));
         state.mark_start_execution();
-        if view {
+        if views.trace_spans {
             schema.register_table(trace_spans::NAME.to_owned(), trace_spans::view(&state).await?)?;
+        }
+        for view in &views.labels {
+            let plan = state.create_logical_plan(view.sql).await?;
+            schema.register_table(view.name.to_owned(), Arc::new(ViewTable::new(plan, None)))?;
         }
         Ok(state)
     }

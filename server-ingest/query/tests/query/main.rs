@@ -7,6 +7,7 @@ mod limits;
 mod merged;
 mod refusals;
 mod stored;
+mod trace_labels;
 mod trace_spans;
 mod traces;
 mod while_flushing;

@@ -13,17 +13,17 @@ fn mine<F>(claim: Claim<F>) -> Claimed {
 #[test]
 fn a_stored_batch_is_known_for_the_window_and_forgotten_after() {
     let window = DedupeWindow::new(vec![], 0);
-    mine(window.claim(ID, SECOND)).stored();
-    assert!(matches!(window.claim(ID, 2 * SECOND), Claim::Stored));
-    mine(window.claim(ID, 602 * SECOND));
+    mine(window.claim(ID, SECOND, 0)).stored();
+    assert!(matches!(window.claim(ID, 2 * SECOND, 0), Claim::Stored(0)));
+    mine(window.claim(ID, 602 * SECOND, 0));
 }
 
 #[test]
 fn a_batch_that_failed_may_be_sent_again() {
     let window = DedupeWindow::new(vec![], 0);
-    drop(mine(window.claim(ID, SECOND)));
-    mine(window.claim(ID, SECOND)).stored();
-    assert!(matches!(window.claim(ID, SECOND), Claim::Stored));
+    drop(mine(window.claim(ID, SECOND, 0)));
+    mine(window.claim(ID, SECOND, 0)).stored();
+    assert!(matches!(window.claim(ID, SECOND, 0), Claim::Stored(0)));
 }
 
 #[test]
@@ -31,18 +31,18 @@ fn ids_of_the_log_are_known_after_a_restart() {
     let other = BatchId([8; 16]);
     let hour = 3600 * SECOND;
     let window = DedupeWindow::new(vec![(other, SECOND), (ID, 500 * SECOND)], hour);
-    assert!(matches!(window.claim(ID, hour + SECOND), Claim::Stored), "an hour without a server does not count");
-    assert!(matches!(window.claim(other, hour + SECOND), Claim::Stored));
-    mine(window.claim(other, hour + 200 * SECOND));
-    assert!(matches!(window.claim(ID, hour + 599 * SECOND), Claim::Stored));
+    assert!(matches!(window.claim(ID, hour + SECOND, 0), Claim::Stored(0)), "an hour without a server does not count");
+    assert!(matches!(window.claim(other, hour + SECOND, 0), Claim::Stored(0)));
+    mine(window.claim(other, hour + 200 * SECOND, 0));
+    assert!(matches!(window.claim(ID, hour + 599 * SECOND, 0), Claim::Stored(0)));
 }
 
 #[tokio::test]
 async fn a_twin_learns_the_outcome_of_the_first() {
     for is_stored in [true, false] {
         let window = DedupeWindow::new(vec![], 0);
-        let first = mine(window.claim(ID, SECOND));
-        let Claim::UnderWay(twin) = window.claim(ID, SECOND) else { panic!("the first is under way") };
+        let first = mine(window.claim(ID, SECOND, 0));
+        let Claim::UnderWay(twin) = window.claim(ID, SECOND, 0) else { panic!("the first is under way") };
         let waiting = tokio::spawn(twin);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
@@ -51,6 +51,13 @@ async fn a_twin_learns_the_outcome_of_the_first() {
         } else {
             drop(first)
         }
-        assert_eq!(waiting.await.expect("no panic"), is_stored);
+        assert_eq!(waiting.await.expect("no panic"), is_stored.then_some(0));
     }
+}
+
+#[test]
+fn what_was_kept_out_of_a_batch_is_remembered() {
+    let window = DedupeWindow::new(vec![], 0);
+    mine(window.claim(ID, SECOND, 3)).stored();
+    assert!(matches!(window.claim(ID, 2 * SECOND, 0), Claim::Stored(3)));
 }

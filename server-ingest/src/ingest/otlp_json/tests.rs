@@ -97,3 +97,31 @@ fn unknown_names_are_ignored_on_every_level() {
     assert_eq!(request.resource_spans[0].scope_spans[0].spans[0].name, "kept");
     assert_eq!(refused, RefusedBefore::default());
 }
+
+#[test]
+fn doubles_are_read_to_the_last_bit_and_what_is_none_is_refused() {
+    let double = |json: &str| {
+        let attribute = format!(
+            r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","attributes":[{{"key":"d","value":{{"doubleValue":{json}}}}}]"#
+        );
+        read_span(&attribute).map(|(span, _)| match span.expect("a span").attributes[0].value.clone().and_then(|value| value.value) {
+            Some(Value::DoubleValue(value)) => value,
+            other => panic!("{json}: {other:?}"),
+        })
+    };
+    let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..20_000 {
+        bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let value = f64::from_bits(bits);
+        if value.is_finite() {
+            assert_eq!(double(&format!("{value:?}")).expect("a number").to_bits(), value.to_bits(), "{value:?}");
+        }
+    }
+    assert_eq!(double("7").expect("a number"), 7.0);
+    assert_eq!(double("\"2.5\"").expect("a number as text"), 2.5);
+    assert_eq!(double("\"-Infinity\"").expect("an infinity"), f64::NEG_INFINITY);
+    assert!(double("\"N\\u0061N\"").expect("NaN, escaped").is_nan());
+    for wrong in ["1e400", "\"many\"", "true", "[1]"] {
+        assert!(double(wrong).is_err(), "{wrong}");
+    }
+}
