@@ -6,8 +6,9 @@ mod grpc;
 mod http;
 mod login;
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use clap::ValueEnum;
 
@@ -109,16 +110,43 @@ impl Connection {
         })
     }
 
+    /// Compresses one body, once however often it is sent.
+    ///
+    /// # Errors
+    /// It cannot be compressed.
+    pub fn pack(&self, body: Bytes) -> anyhow::Result<Packed> {
+        match self {
+            Self::Grpc(connection) => connection.pack(&body),
+            Self::Http(connection) => compress(body, connection.compression).map(Packed),
+        }
+    }
+
     /// Sends one body and waits for its acknowledgement; answers how many of its spans were rejected.
     ///
     /// # Errors
     /// See [`SendError`]. After an error the server may or may not have the body.
-    pub async fn send(&self, body: Bytes, token: &str) -> Result<u64, SendError> {
+    pub async fn send(&self, body: &Packed, token: &str) -> Result<u64, SendError> {
         match self {
             Self::Grpc(connection) => connection.send(body, token).await,
             Self::Http(connection) => connection.send(body, token).await,
         }
     }
+}
+
+/// A body as it is sent by a [`Connection`] of the kind that packed it.
+#[derive(Debug, Clone)]
+pub struct Packed(Bytes);
+
+fn compress(body: Bytes, compression: Compression) -> anyhow::Result<Bytes> {
+    let compressed = match compression {
+        Compression::Plain => return Ok(body),
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(&body).and_then(|()| encoder.finish())
+        }
+        Compression::Zstd => zstd::bulk::compress(&body, zstd::DEFAULT_COMPRESSION_LEVEL),
+    };
+    Ok(compressed.context("the body is not compressed")?.into())
 }
 
 /// An error's text with its causes, each told once.

@@ -225,12 +225,12 @@ impl Run {
 
     /// Sends one batch until it is acknowledged; answers how many of its spans were rejected.
     async fn deliver(&self, connection: &Connection, spans: std::ops::Range<u64>) -> Result<u64, String> {
-        let body = self.source.body(spans.clone(), self.config.door.envelope());
+        let body = connection.pack(self.source.body(spans.clone(), self.config.door.envelope())).map_err(|error| format!("{error:#}"))?;
         let mut backoff = Backoff::new(self.config.seed ^ spans.start, self.config.give_up_after);
         let mut logged_in = false;
         loop {
             let token = self.token.read().await.clone();
-            let text = match connection.send(body.clone(), &token).await {
+            let text = match connection.send(&body, &token).await {
                 Ok(rejected) => return Ok(rejected),
                 Err(SendError::Refused(text)) => return Err(text),
                 Err(SendError::Unauthenticated(text)) if logged_in => return Err(text),

@@ -1,21 +1,20 @@
 //! OTLP over HTTP.
 
-use std::{error::Error as _, io::Write as _, time::Duration};
+use std::{error::Error as _, time::Duration};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use reqwest::{Client, StatusCode, Url, header, redirect};
 
-use super::{Compression, SendError, grpc::REQUEST_TIMEOUT, with_causes};
+use super::{Compression, Packed, SendError, grpc::REQUEST_TIMEOUT, with_causes};
 
 /// A pool of HTTP connections to one address.
 #[derive(Debug, Clone)]
 pub struct HttpConnection {
     client: Client,
     traces: Url,
-    compression: Compression,
+    pub(super) compression: Compression,
 }
 
 impl HttpConnection {
@@ -28,15 +27,14 @@ impl HttpConnection {
         Ok(Self { client, traces, compression })
     }
 
-    pub(super) async fn send(&self, body: Bytes, token: &str) -> Result<u64, SendError> {
-        let body = compress(body, self.compression).map_err(|error| SendError::Refused(format!("the body is not compressed: {error}")))?;
+    pub(super) async fn send(&self, body: &Packed, token: &str) -> Result<u64, SendError> {
         let mut request = self.client.post(self.traces.clone()).header(header::CONTENT_TYPE, "application/x-protobuf");
         if self.compression != Compression::Plain {
             request = request.header(header::CONTENT_ENCODING, self.compression.name());
         }
         let answer = request
             .bearer_auth(token)
-            .body(body)
+            .body(body.0.clone())
             .send()
             .await
             .map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source()), None))?;
@@ -56,17 +54,5 @@ impl HttpConnection {
             }
             _ => SendError::Refused(text),
         })
-    }
-}
-
-fn compress(body: Bytes, compression: Compression) -> std::io::Result<Bytes> {
-    match compression {
-        Compression::Plain => Ok(body),
-        Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            encoder.write_all(&body)?;
-            encoder.finish().map(Bytes::from)
-        }
-        Compression::Zstd => zstd::encode_all(&body[..], zstd::DEFAULT_COMPRESSION_LEVEL).map(Bytes::from),
     }
 }

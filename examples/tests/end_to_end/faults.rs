@@ -145,7 +145,8 @@ async fn a_request_above_the_limit_is_refused_for_good() {
         (Door::OtlpHttp, &server.addresses.http, "413"),
     ] {
         let connection = Connection::new(door, &format!("http://{address}"), Compression::Plain).expect("it is an address");
-        match connection.send(body.clone(), &token).await {
+        let packed = connection.pack(body.clone()).expect("it fits a frame");
+        match connection.send(&packed, &token).await {
             Err(SendError::Refused(text)) => assert!(text.contains(expected), "{} at {address}: {text}", door.name()),
             other => panic!("{} at {address}: expected {expected}, got {other:?}", door.name()),
         }

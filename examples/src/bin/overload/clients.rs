@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 use scouter_examples::{
     door::{Compression, Connection, Door, Login, SendError},
-    server::Server,
+    server::{Server, cpu_of},
     spans::{Envelope, Size, SpanSource, mix},
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -43,7 +43,15 @@ pub(crate) struct Target {
     source: SpanSource,
     next_batch: AtomicU64,
     batch_spans: u64,
-    is_hasty: bool,
+}
+
+/// Whether clients come again when the server told them to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// As OTLP asks.
+    Heedful,
+    /// After a few milliseconds, whatever they were told.
+    Hasty,
 }
 
 /// What all clients got done in the window, by the second, and in all.
@@ -52,26 +60,23 @@ pub(crate) struct Outcome {
     pub(crate) refused_per_s: f64,
     pub(crate) unanswered_per_s: f64,
     pub(crate) spans_per_s: f64,
-    /// Of the server.
+    /// CPU time of the server in that of the window, and in that of the spans it stored.
+    pub(crate) server_cpu: f64,
     pub(crate) cpu_micros_a_span: f64,
+    /// The same of all clients.
+    pub(crate) client_cpu: f64,
     pub(crate) most_resident_mib: f64,
     pub(crate) acknowledged: u64,
 }
 
 impl Target {
-    pub(crate) async fn of(
-        server: &Server,
-        door: Door,
-        compression: Compression,
-        batch_spans: u64,
-        is_hasty: bool,
-    ) -> anyhow::Result<Arc<Self>> {
+    pub(crate) async fn of(server: &Server, door: Door, compression: Compression, batch_spans: u64) -> anyhow::Result<Arc<Self>> {
         let http = format!("http://{}", server.http);
         let endpoint = if door == Door::OtlpHttp { http.clone() } else { format!("http://{}", server.grpc) };
         let token = Login::Http(http).token("guest", "guest").await.map_err(|error| anyhow!("no login: {error:?}"))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let source = SpanSource::new(u64::from(rand::random::<u32>()), Size::Small, u64::try_from(now.as_nanos())?, 1000);
-        Ok(Arc::new(Self { door, endpoint, compression, token, source, next_batch: AtomicU64::new(0), batch_spans, is_hasty }))
+        Ok(Arc::new(Self { door, endpoint, compression, token, source, next_batch: AtomicU64::new(0), batch_spans }))
     }
 
     fn envelope(&self) -> Envelope {
@@ -98,18 +103,26 @@ impl Run {
 }
 
 /// Has so many clients send for a window of time, then finish what they began.
-pub(crate) async fn run(target: &Arc<Target>, server: &Server, clients: u32, demand: Demand, window: Duration) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(
+    target: &Arc<Target>,
+    server: &Server,
+    clients: u32,
+    demand: Demand,
+    manners: Manners,
+    window: Duration,
+) -> anyhow::Result<Outcome> {
     let run = Arc::new(Run::default());
     let mut all = JoinSet::new();
     for number in 0..clients {
-        all.spawn(client(Arc::clone(target), Arc::clone(&run), demand, u64::from(number)));
+        all.spawn(client(Arc::clone(target), Arc::clone(&run), demand, manners, u64::from(number)));
     }
     let mut most_resident_mib = watch(server, Instant::now() + WARM_UP).await?;
     run.is_in_window.store(true, Ordering::Relaxed);
-    let (began, cpu_before) = (Instant::now(), server.cpu()?);
+    let cpu_of_clients = || cpu_of(std::process::id());
+    let (began, cpu_before, clients_before) = (Instant::now(), server.cpu()?, cpu_of_clients()?);
     most_resident_mib = watch(server, began + window).await?.max(most_resident_mib);
     run.is_in_window.store(false, Ordering::Relaxed);
-    let (seconds, cpu) = (began.elapsed().as_secs_f64(), server.cpu()? - cpu_before);
+    let (seconds, cpu, of_clients) = (began.elapsed().as_secs_f64(), server.cpu()? - cpu_before, cpu_of_clients()? - clients_before);
     run.is_over.store(true, Ordering::Relaxed);
     let delivered = tokio::time::timeout(DELIVERY, async {
         while let Some(ended) = all.join_next().await {
@@ -124,6 +137,8 @@ pub(crate) async fn run(target: &Arc<Target>, server: &Server, clients: u32, dem
         refused_per_s: per_s(&run.refused_in_window),
         unanswered_per_s: per_s(&run.unanswered_in_window),
         spans_per_s: per_s(&run.taken_in_window) * target.batch_spans as f64,
+        server_cpu: cpu.as_secs_f64() / seconds,
+        client_cpu: of_clients.as_secs_f64() / seconds,
         cpu_micros_a_span: cpu.as_secs_f64() * 1e6 / (run.taken_in_window.load(Ordering::Relaxed) * target.batch_spans).max(1) as f64,
         most_resident_mib,
         acknowledged: run.acknowledged.load(Ordering::Relaxed),
@@ -140,7 +155,7 @@ async fn watch(server: &Server, until: Instant) -> anyhow::Result<f64> {
     Ok(most)
 }
 
-async fn client(target: Arc<Target>, run: Arc<Run>, demand: Demand, number: u64) -> anyhow::Result<()> {
+async fn client(target: Arc<Target>, run: Arc<Run>, demand: Demand, manners: Manners, number: u64) -> anyhow::Result<()> {
     let connection = Connection::new(target.door, &target.endpoint, target.compression)?;
     let interval = match demand {
         Demand::All => Duration::ZERO,
@@ -153,7 +168,7 @@ async fn client(target: Arc<Target>, run: Arc<Run>, demand: Demand, number: u64)
         if run.is_over.load(Ordering::Relaxed) {
             return Ok(());
         }
-        deliver(&target, &run, &connection).await?;
+        deliver(&target, &run, &connection, manners).await?;
         // What came due meanwhile found no place in the client's queue.
         while due <= Instant::now() && interval > Duration::ZERO {
             due += interval;
@@ -162,11 +177,11 @@ async fn client(target: Arc<Target>, run: Arc<Run>, demand: Demand, number: u64)
 }
 
 /// Sends one batch until it is acknowledged.
-async fn deliver(target: &Target, run: &Run, connection: &Connection) -> anyhow::Result<()> {
+async fn deliver(target: &Target, run: &Run, connection: &Connection, manners: Manners) -> anyhow::Result<()> {
     let first = target.next_batch.fetch_add(1, Ordering::Relaxed) * target.batch_spans;
-    let body = target.source.body(first..first + target.batch_spans, target.envelope());
+    let body = connection.pack(target.source.body(first..first + target.batch_spans, target.envelope()))?;
     loop {
-        let after = match connection.send(body.clone(), &target.token).await {
+        let after = match connection.send(&body, &target.token).await {
             Ok(rejected) => {
                 ensure!(rejected == 0, "{rejected} spans were rejected");
                 run.count(&run.taken_in_window);
@@ -183,6 +198,8 @@ async fn deliver(target: &Target, run: &Run, connection: &Connection) -> anyhow:
             }
             Err(SendError::Unauthenticated(text) | SendError::Refused(text)) => return Err(anyhow!(text)),
         };
-        tokio::time::sleep(if target.is_hasty { SHORT_PAUSE } else { after }).await;
+        let is_over = run.is_over.load(Ordering::Relaxed);
+        // Then all deliver what they began, with manners.
+        tokio::time::sleep(if manners == Manners::Hasty && !is_over { SHORT_PAUSE } else { after }).await;
     }
 }

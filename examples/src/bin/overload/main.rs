@@ -3,16 +3,17 @@
 //! For each door and compression a fresh `scouter-server` runs on one CPU and its clients on another. First a few clients find out how
 //! much it can take. Then there are as many, twice, five times and ten times as many, each of which wants to send its part of that. A
 //! client keeps to OTLP's rules: one request at a time, refused ones again after the time that the server names, and what comes due
-//! meanwhile is lost to it. With `--hasty` it does not heed that time and sends again after ten milliseconds. In the end every batch that
-//! was begun is delivered, so the table must hold exactly what was acknowledged.
+//! meanwhile is lost to it. At last come ten times as many that keep to no rule: refused, they send again after ten milliseconds. In the end
+//! every batch that was begun is delivered, so the table must hold exactly what was acknowledged.
 //!
-//! Where other programs use the same CPUs, spans a second tell more of them than of the server; its CPU a stored span tells what
-//! refusing costs it.
+//! A body is made and compressed once, however often it is sent, and the clients' CPU is not the server's. Both are printed: where the
+//! clients' is used up, the server was not offered more, and where the server's is not, spans a second tell of something else than of it.
+//! With other programs on the same CPUs they tell more of those; the server's CPU a stored span then tells what refusing costs it.
 //!
 //! ```sh
-//! cargo build --release --bin scouter-server --bin overload
+//! cargo build --release --workspace --bin scouter-server --bin overload
 //! target/release/overload             # some five minutes
-//! target/release/overload --hasty --only "otlp-grpc, plain"
+//! target/release/overload --only "otlp-grpc, plain"
 //! ```
 
 mod clients;
@@ -30,7 +31,7 @@ use scouter_examples::{
     server::{self, Server},
 };
 
-use clients::{Demand, Outcome, Target};
+use clients::{Demand, Manners, Outcome, Target};
 
 /// Offers a real server more and more, and prints a table.
 #[derive(Parser)]
@@ -42,9 +43,9 @@ struct Arguments {
     /// How many times what the server can take.
     #[arg(long, value_delimiter = ',', default_value = "1,2,5,10")]
     times: Vec<u32>,
-    /// Clients do not heed the time to come again.
-    #[arg(long)]
-    hasty: bool,
+    /// How many times what the server can take comes from clients that do not heed the time to come again; 0 leaves that out.
+    #[arg(long, default_value_t = 10)]
+    hasty_times: u32,
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
@@ -101,9 +102,9 @@ async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
     };
     ensure!(program.is_file(), "{} is missing; build it with: cargo build --release --bin scouter-server", program.display());
     println!(
-        "| case | wanted | requests a second: taken, refused, unanswered | spans/s stored, of the peak | server's CPU µs a stored span | most RSS MiB |"
+        "| case | wanted | requests a second: taken, refused, unanswered | spans/s stored, of the peak | CPU of server, clients | server's CPU µs a stored span, the peak's part of it | most RSS MiB |"
     );
-    println!("| --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     for (door, compression) in CASES {
         let name = format!("{}, {}", door.name(), compression.name());
         if name.contains(&arguments.only) {
@@ -119,29 +120,37 @@ async fn measure(name: &str, door: Door, compression: Compression, program: &Pat
     let budget = arguments.memory_budget_mib.to_string();
     let flags = ["--memory-budget-mib", &budget, "--max-request-mib", "4"];
     let server = Server::start(program, &folder.path().join("storage"), &arguments.server_cpu.to_string(), &flags).await?;
-    let target = Target::of(&server, door, compression, arguments.batch, arguments.hasty).await?;
+    let target = Target::of(&server, door, compression, arguments.batch).await?;
     let window = Duration::from_secs(arguments.seconds);
 
-    let peak = clients::run(&target, &server, arguments.clients, Demand::All, window).await?;
-    println!("{}", row(name, "all it can take", &peak, peak.spans_per_s));
+    let peak = clients::run(&target, &server, arguments.clients, Demand::All, Manners::Heedful, window).await?;
+    println!("{}", row(name, "all it can take", &peak, &peak));
     let mut acknowledged = peak.acknowledged;
-    for times in &arguments.times {
+    let heedful = arguments.times.iter().map(|times| (*times, Manners::Heedful));
+    let hasty = Some((arguments.hasty_times, Manners::Hasty)).filter(|(times, _)| *times > 0);
+    for (times, manners) in heedful.chain(hasty) {
         let of_one = Demand::SpansPerSecond(peak.spans_per_s / f64::from(arguments.clients));
-        let outcome = clients::run(&target, &server, arguments.clients * times, of_one, window).await?;
+        let outcome = clients::run(&target, &server, arguments.clients * times, of_one, manners, window).await?;
         acknowledged += outcome.acknowledged;
-        println!("{}", row(name, &format!("{times} times"), &outcome, peak.spans_per_s));
+        let wanted = if manners == Manners::Hasty { format!("{times} times, hasty") } else { format!("{times} times") };
+        println!("{}", row(name, &wanted, &outcome, &peak));
     }
     server.wait_until_committed().await?;
     let stored = server.count().await?;
     ensure!(stored == acknowledged, "{stored} spans are stored, {acknowledged} were acknowledged");
-    println!("| {name} | | all {acknowledged} acknowledged spans are stored, none twice | | | |");
+    println!("| {name} | | all {acknowledged} acknowledged spans are stored, none twice | | | | |");
     server.stop().await
 }
 
-fn row(name: &str, wanted: &str, outcome: &Outcome, peak: f64) -> String {
-    let Outcome { taken_per_s, refused_per_s, unanswered_per_s, spans_per_s, cpu_micros_a_span, most_resident_mib, .. } = outcome;
+fn row(name: &str, wanted: &str, outcome: &Outcome, peak: &Outcome) -> String {
+    let Outcome { taken_per_s, refused_per_s, unanswered_per_s, spans_per_s, server_cpu, client_cpu, cpu_micros_a_span, .. } = outcome;
+    let most_resident_mib = outcome.most_resident_mib;
+    let percent = |part: f64, whole: f64| part * 100.0 / whole;
     format!(
-        "| {name} | {wanted} | {taken_per_s:.0}, {refused_per_s:.0}, {unanswered_per_s:.1} | {spans_per_s:.0}, {:.0} % | {cpu_micros_a_span:.2} | {most_resident_mib:.0} |",
-        spans_per_s * 100.0 / peak
+        "| {name} | {wanted} | {taken_per_s:.0}, {refused_per_s:.0}, {unanswered_per_s:.1} | {spans_per_s:.0}, {:.0} % | {:.0} %, {:.0} % | {cpu_micros_a_span:.2}, {:.0} % | {most_resident_mib:.0} |",
+        percent(*spans_per_s, peak.spans_per_s),
+        percent(*server_cpu, 1.0),
+        percent(*client_cpu, 1.0),
+        percent(peak.cpu_micros_a_span, *cpu_micros_a_span),
     )
 }
