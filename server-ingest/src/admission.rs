@@ -1,7 +1,8 @@
 //! How much memory the server works in, and how much unfinished work it takes on at once.
 //!
 //! The operator sets one number. [`MemoryPlan`] divides it among all that grows with the load. Of its largest part, that of the
-//! requests, every byte that the server holds, as it came and inflated, is counted while it comes in and until it is on disk.
+//! requests, every byte that the server holds, as it came and inflated, is counted while it comes in and until it is on disk and
+//! its rows are there.
 //!
 //! Nobody waits for room: a queue here would only hide the overload. Who finds none is refused at once and gives back what he
 //! had, so that requests under way cannot starve each other. Three rules keep the goodput of a server that is offered more than
@@ -20,6 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+
 use crate::error::{IngestError, RETRY_AFTER};
 
 const MIB: usize = 1024 * 1024;
@@ -34,8 +37,12 @@ const LITTLE_PART: usize = 256;
 /// For how long a connection is not read after a refusal, at first and at most.
 const FIRST_REST: Duration = Duration::from_millis(50);
 const LONGEST_REST: Duration = Duration::from_secs(2);
+/// It rests for as long again for each so many others that hold something.
+const RIVALS_A_REST: usize = 8;
 /// The time to come again grows up to this many times.
 const MAX_PRESSURE: u64 = 8;
+/// Refusing is felt as soon as one is refused for so many that are taken.
+const REFUSALS_FELT: u64 = 4;
 /// Over which the pressure is taken.
 const PRESSURE_WINDOW_MS: u64 = 1000;
 
@@ -44,33 +51,40 @@ const PRESSURE_WINDOW_MS: u64 = 1000;
 pub struct MemoryPlan {
     /// All of it.
     pub total: usize,
-    /// Requests between the door and the disk.
+    /// Requests between the door and the rows.
     pub requests: usize,
     /// Rows that are not yet in the tables. At half of it they are flushed, above it none are added.
     pub hot_rows: usize,
     /// Indexes that tell which files hold a trace.
     pub trace_index: usize,
-    /// What one connection may have sent before it is read.
+    /// The most that one connection may have sent before it is read.
     pub connection_window: usize,
+    /// Buffers of all connections.
+    pub connection_buffers: usize,
 }
 
 impl MemoryPlan {
-    /// What the program takes whatever comes: its pages, its threads, frames on their way from the log to the rows.
-    const FIXED: usize = 128 * MIB;
+    /// What the program takes whatever comes: its pages, its threads, two passwords being checked, what the allocator keeps.
+    const FIXED: usize = 120 * MIB;
+    /// Of one connection: HTTP/2 allows every client frames of this size.
+    pub const LEAST_BUFFER: usize = 16 * 1024;
 
-    /// Half of what is left is for requests, a quarter for rows; the rest is for indexes and for what a flush and the allocator
-    /// take meanwhile.
-    pub fn of(total: usize) -> Self {
+    /// Connections get what each needs, and a sixteenth of what is left for larger buffers. Of the rest, half is for requests and a
+    /// quarter for rows; what then remains is for indexes and for what a flush takes.
+    pub fn of(total: usize, max_connections: usize) -> Self {
         let left = total.saturating_sub(Self::FIXED);
+        let connection_buffers = Self::LEAST_BUFFER.saturating_mul(max_connections).saturating_add(left / 16);
+        let left = left.saturating_sub(connection_buffers);
         let requests = left / 2;
         let connection_window = (requests / 32).clamp(256 * 1024, 8 * MIB);
-        Self { total, requests, hot_rows: left / 4, trace_index: left / 16, connection_window }
+        Self { total, requests, hot_rows: left / 4, trace_index: left / 16, connection_window, connection_buffers }
     }
 
     /// The least total for requests of up to `max_request_bytes`: JSON takes four times its length while it is decoded, and
     /// the last part of the requests' memory is not for large ones.
-    pub fn least(max_request_bytes: usize) -> usize {
-        Self::FIXED + (9 * max_request_bytes).max(32 * MIB)
+    pub fn least(max_request_bytes: usize, max_connections: usize) -> usize {
+        let rest = (9 * max_request_bytes).max(32 * MIB);
+        Self::FIXED + rest.saturating_add(Self::LEAST_BUFFER.saturating_mul(max_connections)).saturating_mul(16).div_ceil(15)
     }
 }
 
@@ -92,8 +106,10 @@ struct Budget {
 #[derive(Debug)]
 pub struct Share {
     held: AtomicUsize,
-    /// Refused since the last request that was taken.
+    /// Refused in a row; halved by each request that is taken.
     refusals: AtomicU32,
+    /// How many connections held something when it was refused.
+    rivals: AtomicUsize,
     began: Instant,
     /// Milliseconds since `began`; 0 when it is read as it comes.
     rests_until: AtomicU64,
@@ -101,7 +117,13 @@ pub struct Share {
 
 impl Default for Share {
     fn default() -> Self {
-        Self { held: AtomicUsize::new(0), refusals: AtomicU32::new(0), began: Instant::now(), rests_until: AtomicU64::new(0) }
+        Self {
+            held: AtomicUsize::new(0),
+            refusals: AtomicU32::new(0),
+            rivals: AtomicUsize::new(0),
+            began: Instant::now(),
+            rests_until: AtomicU64::new(0),
+        }
     }
 }
 
@@ -114,7 +136,7 @@ impl Share {
     /// Has the connection not be read for a moment if its last request was refused for want of room. Called when the refusal can
     /// be sent.
     pub fn rest(&self) {
-        if let Some(rest) = rest_after(self.refusals.load(Ordering::Relaxed)) {
+        if let Some(rest) = rest_after(self.refusals.load(Ordering::Relaxed), self.rivals.load(Ordering::Relaxed)) {
             self.rests_until.store(millis(self.began.elapsed() + rest), Ordering::Relaxed);
         }
     }
@@ -232,14 +254,31 @@ impl Room {
 
     /// The request is here, whole.
     pub fn complete(&self) {
-        self.share.refusals.store(0, Ordering::Relaxed);
+        let _ = self.share.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refusals| Some(refusals / 2));
         self.budget.pressure.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// These bytes, which give the room back when the last who has them lets them go.
+    pub fn around(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Kept { bytes, _room: self })
     }
 
     fn refuse(&self) -> IngestError {
         self.budget.refused.fetch_add(1, Ordering::Relaxed);
         self.share.refusals.fetch_add(1, Ordering::Relaxed);
+        self.share.rivals.store(self.budget.holders.load(Ordering::Relaxed), Ordering::Relaxed);
         IngestError::Overloaded { come_again: self.budget.pressure.come_again() }
+    }
+}
+
+struct Kept {
+    bytes: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -277,7 +316,7 @@ impl Pressure {
             && self.window_began_ms.compare_exchange(window_began, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             let (refused, taken) = (self.refused.swap(0, Ordering::Relaxed), self.taken.swap(0, Ordering::Relaxed));
-            self.level.store((refused / taken.max(1)).clamp(1, MAX_PRESSURE), Ordering::Relaxed);
+            self.level.store((refused * REFUSALS_FELT / taken.max(1)).clamp(1, MAX_PRESSURE), Ordering::Relaxed);
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         let level = self.level.load(Ordering::Relaxed);
@@ -286,10 +325,12 @@ impl Pressure {
     }
 }
 
-/// How long a connection rests that was refused so often in a row.
-fn rest_after(refusals: u32) -> Option<Duration> {
+/// How long a connection rests that was refused so often in a row. Where many others keep the server busy meanwhile it costs nothing
+/// to let it rest for longer; one that is alone must soon be back.
+fn rest_after(refusals: u32, rivals: usize) -> Option<Duration> {
     let doublings = refusals.checked_sub(1)?.min(10);
-    Some((FIRST_REST * (1 << doublings)).min(LONGEST_REST))
+    let crowd = u32::try_from((rivals / RIVALS_A_REST).clamp(1, 20)).unwrap_or(1);
+    Some((FIRST_REST * crowd * (1 << doublings)).min(LONGEST_REST))
 }
 
 fn millis(time: Duration) -> u64 {

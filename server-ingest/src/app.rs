@@ -22,7 +22,7 @@ use crate::{
     admission::Admission,
     auth::Auth,
     config::{Checked, Secret, key_folder},
-    grpc::{self, GrpcDoors, Health},
+    grpc::{self, GrpcDoors, Health, Threshold},
     http::{self, Front, HttpDoors, Life, Stage},
     ingest::Ingest,
     listener::{ConnectionLimits, Hinges, bind},
@@ -77,9 +77,9 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let grpc_doors =
         GrpcDoors { ingest: Arc::clone(&ingest), auth: Arc::clone(&auth), metrics: Arc::clone(&metrics), intake: intake.clone() };
     let (scouter_routes, otlp_routes, health) = grpc::routes(&grpc_doors).await?;
-    doors.open(listeners.grpc, scouter_routes.into_axum_router());
+    doors.open(listeners.grpc, Threshold::before(scouter_routes.into_axum_router(), &grpc_doors));
     if let Some(listener) = listeners.otlp_grpc {
-        doors.open(listener, otlp_routes.into_axum_router());
+        doors.open(listener, Threshold::before(otlp_routes.into_axum_router(), &grpc_doors));
     }
     let http_doors = HttpDoors {
         ingest: Arc::clone(&ingest),
@@ -119,6 +119,7 @@ fn connection_limits(config: &Checked) -> ConnectionLimits {
         max_connections_per_address: config.max_connections_per_address,
         max_streams: config.max_streams,
         window_bytes: u32::try_from(config.memory.connection_window).unwrap_or(u32::MAX),
+        buffers_bytes: config.memory.connection_buffers,
         header_timeout: config.header_timeout,
         idle_timeout: config.idle_timeout,
         write_timeout: config.silence_timeout,

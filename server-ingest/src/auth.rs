@@ -152,8 +152,8 @@ pub struct Auth {
     accounts: Accounts,
     /// The user of the configuration, who is no row of the file.
     configured: Option<User>,
-    /// That user is guest with the password everyone knows.
-    is_guest_welcome: bool,
+    /// That user is guest with the password everyone knows, who is there while nobody else is.
+    is_guest: bool,
     /// Verified against for unknown users, so that they take as long.
     nobody: String,
     key: TokenKey,
@@ -178,7 +178,7 @@ impl Auth {
     /// A file cannot be read or made, with its path, or the password cannot be hashed.
     pub fn open(configured: Option<(&str, &str)>, folder: &Path) -> Result<Self, AuthError> {
         let key = TokenKey::open(folder)?;
-        let is_guest_welcome = configured == Some(("guest", "guest"));
+        let is_guest = configured == Some(("guest", "guest"));
         let configured = configured
             .map(|(name, password)| {
                 // Lengths keep "ab" + "c" apart from "a" + "bc".
@@ -192,7 +192,7 @@ impl Auth {
         Ok(Self {
             accounts: Accounts::open(folder)?,
             configured,
-            is_guest_welcome,
+            is_guest,
             nobody: hash_password("nobody", &keys::random_hex(16))?,
             key,
             sessions,
@@ -208,9 +208,10 @@ impl Auth {
         &self.accounts
     }
 
-    /// Whether guest may log in with the password guest, as on a server for development.
+    /// Whether guest may come with the password guest, as on a server for development. Once there are users he is gone, with his
+    /// sessions.
     pub fn is_guest_welcome(&self) -> bool {
-        self.is_guest_welcome
+        self.is_guest && self.accounts.rows().users.is_empty()
     }
 
     /// The key that new ingest keys are made with.
@@ -378,7 +379,7 @@ impl Auth {
 
     fn with_user<T>(&self, name: &str, ask: impl FnOnce(&User) -> Option<T>) -> Option<T> {
         match &self.configured {
-            Some(user) if user.name == name => ask(user),
+            Some(user) if user.name == name && (!self.is_guest || self.is_guest_welcome()) => ask(user),
             _ => ask(self.accounts.rows().user(name)?),
         }
     }

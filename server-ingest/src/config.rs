@@ -242,10 +242,11 @@ impl Config {
         let open = [Some(grpc), Some(http), otlp_grpc, otlp_http].into_iter().flatten().find(|address| !address.ip().is_loopback());
         let max_request_bytes = faults.number("--max-request-mib", &self.max_request_mib, 1..=(MAX_REQUEST_BYTES / MIB)) * MIB;
         let memory_budget_mib = faults.number("--memory-budget-mib", &self.memory_budget_mib, 1..=1024 * 1024);
-        let least_mib = MemoryPlan::least(max_request_bytes) / MIB;
+        let max_connections = faults.number("--max-connections", &self.max_connections, 1..=1_000_000);
+        let least_mib = MemoryPlan::least(max_request_bytes, max_connections).div_ceil(MIB);
         if memory_budget_mib < least_mib {
             faults.add(format!(
-                "--memory-budget-mib is {memory_budget_mib}; it is at least {least_mib} for --max-request-mib {}",
+                "--memory-budget-mib is {memory_budget_mib}; it is at least {least_mib} for --max-request-mib {} and --max-connections {max_connections}",
                 max_request_bytes / MIB
             ));
         }
@@ -271,9 +272,9 @@ impl Config {
             otlp_grpc,
             otlp_http,
             otlp_http_base_path: faults.base_path("--otlp-http-base-path", &self.otlp_http_base_path),
-            memory: MemoryPlan::of(memory_budget_mib * MIB),
+            memory: MemoryPlan::of(memory_budget_mib * MIB, max_connections),
             max_request_bytes,
-            max_connections: faults.number("--max-connections", &self.max_connections, 1..=1_000_000),
+            max_connections,
             max_connections_per_address: (per_address > 0).then_some(per_address),
             max_streams: faults.number("--max-streams", &self.max_streams, 1..=10_000),
             header_timeout: faults.seconds("--header-timeout-seconds", &self.header_timeout_seconds, 1),
@@ -300,20 +301,29 @@ impl Config {
         let name = self.default_username.clone().filter(|name| !name.is_empty());
         let password = self.default_password.clone().filter(|password| !password.expose().is_empty());
         match (name, password) {
-            (Some(name), Some(password)) => return Some((name, password)),
+            (Some(name), Some(password)) => {
+                if let Some(open) = open.filter(|_| (name.as_str(), password.expose()) == ("guest", "guest")) {
+                    faults.add(format!(
+                        "{open} can be reached from other machines, and everybody knows the password of guest; choose another one"
+                    ));
+                }
+                return Some((name, password));
+            }
             (Some(_), None) => faults.add("SCOUTER_DEFAULT_USERNAME is set and SCOUTER_DEFAULT_PASSWORD is not".to_owned()),
             (None, Some(_)) => faults.add("SCOUTER_DEFAULT_PASSWORD is set and SCOUTER_DEFAULT_USERNAME is not".to_owned()),
             (None, None) => {
-                let has_users = match Accounts::open(&key_folder(storage)) {
-                    Ok(accounts) => accounts.rows().users.iter().any(|user| user.active),
+                let rows = match Accounts::open(&key_folder(storage)) {
+                    Ok(accounts) => accounts.rows(),
                     Err(error) => {
                         faults.add(error.to_string());
-                        true
+                        return None;
                     }
                 };
                 match open {
-                    _ if has_users => {}
-                    None => return Some(("guest".to_owned(), Secret::from("guest"))),
+                    _ if rows.users.iter().any(|user| user.active) => {}
+                    None if rows.users.is_empty() => return Some(("guest".to_owned(), Secret::from("guest"))),
+                    // All are inactive: who can write to the folder can activate one.
+                    None => {}
                     Some(open) => faults.add(format!(
                         "{open} can be reached from other machines, where the default user guest is not allowed; add a user with `scouter-server user add`, set SCOUTER_DEFAULT_USERNAME and SCOUTER_DEFAULT_PASSWORD, or listen on 127.0.0.1"
                     )),

@@ -79,6 +79,9 @@ pub enum IngestError {
         /// When to send again.
         come_again: Duration,
     },
+    /// The store took too long, mostly because its disk is slow or full.
+    #[error("the server could not store the request in time: its disk is slow or full; send again later")]
+    StoreSlow,
     /// The server is going down.
     #[error("the server is shutting down; send again to its successor")]
     ShuttingDown,
@@ -127,6 +130,7 @@ impl IngestError {
             Self::TooLarge { .. } | Self::TooManyObjects { .. } => refused(Code::ResourceExhausted, 413),
             Self::Overloaded { come_again } => Answer { retry_after: Some(*come_again), ..later(false) },
             Self::ShuttingDown | Self::TwinFailed => later(false),
+            Self::StoreSlow => later(true),
             Self::Store(error) => match &**error {
                 StoreError::Log(LogError::TooLarge { .. }) => refused(Code::ResourceExhausted, 413),
                 StoreError::Log(LogError::Closed) => later(false),

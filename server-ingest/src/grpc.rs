@@ -22,12 +22,14 @@ mod auth_service;
 mod insert;
 mod not_served;
 mod raw;
+mod threshold;
 
 use auth_service::AuthDoor;
 pub(crate) use insert::otlp_response;
 use insert::{InsertMessage, OtlpExport};
 use not_served::{Logs, MetricPoints, NotServed, Profiles};
 use raw::{MessageServicePath, RawUnary, TraceServicePath};
+pub use threshold::Threshold;
 
 /// What answers when a health check names it.
 const SERVICES: [&str; 4] =
@@ -68,8 +70,8 @@ impl Health {
     }
 }
 
-/// For the Scouter port: Scouter's services, OTLP's trace service, health and reflection. For the OTLP port: OTLP and health.
-/// And the hand that turns their health.
+/// For the Scouter port: Scouter's services, OTLP's trace service, health and reflection. For the OTLP port: OTLP and health. Both
+/// go behind a [`Threshold`]. And the hand that turns their health.
 ///
 /// # Errors
 /// The committed descriptors cannot be read, which only a damaged build can cause.

@@ -19,7 +19,7 @@ use scouter_tonic::limits::MAX_REQUEST_BYTES;
 use crate::{
     admission::Room,
     auth::{Denied, Permission},
-    error::{IngestError, RETRY_AFTER},
+    error::IngestError,
     profiles::Profiles,
     receive::{Received, Turns},
     telemetry::{Metrics, RequestStage},
@@ -54,7 +54,7 @@ pub struct Submission {
     pub batch_id: Option<BatchId>,
     /// What was refused while the payload was made, and is not in it.
     pub refused: RefusedBefore,
-    /// What the payload takes of the memory budget, until it is on disk.
+    /// What the payload takes of the memory budget, until its rows are there.
     pub room: Room,
     /// Set when the sender may not write records of every space.
     pub limited: Option<Limited>,
@@ -205,18 +205,14 @@ impl Ingest {
             batch_id,
             rejected_spans: indexes(&verdict.rejected_spans),
             rejected_records,
-            payload,
+            // Given back when its rows are there, not when the caller is answered or hangs up: until then the bytes are in memory.
+            payload: room.around(payload),
         };
-        // Held by the frame, not by the caller: who hangs up must neither leave the claim undecided while his frame is being written, nor give
-        // back room that it still takes. Dropped uncalled, the id is free again.
-        let then = Box::new(move || {
-            claim.stored();
-            drop(room);
-        });
+        // Held by the frame, not by the caller: who hangs up must not leave the claim undecided while his frame is being written. Dropped
+        // uncalled, the id is free again.
+        let then = Box::new(move || claim.stored());
         let begun = Instant::now();
-        let written = tokio::time::timeout(APPEND_WAIT, self.store.append_then(frame, then))
-            .await
-            .map_err(|_| IngestError::Overloaded { come_again: RETRY_AFTER })?;
+        let written = tokio::time::timeout(APPEND_WAIT, self.store.append_then(frame, then)).await.map_err(|_| IngestError::StoreSlow)?;
         self.metrics.time_stage(RequestStage::Append, begun.elapsed());
         let _position: Position = written?;
         Ok(Accepted { receipt, refusal })

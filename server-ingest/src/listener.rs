@@ -37,16 +37,20 @@ use tracing::Instrument;
 
 use crate::{admission::Share, telemetry::ConnectionMetrics, tls::ServerTls};
 
+mod buffers;
 mod deadline;
 mod slots;
 mod watch;
 
+use buffers::Buffers;
 use slots::Slots;
 use watch::{Counted, Use, Verdict, Watched};
 
-const FRAME_BYTES: u32 = 1024 * 1024;
-/// All headers of a request together.
+/// Of HTTP/2 that one stream may have sent before they are read.
+const FRAMES_AHEAD: u32 = 4;
+/// All headers of a request together, over HTTP/2 and at most over HTTP/1.1.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
+const MAX_HTTP1_HEADER_BYTES: u32 = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -63,8 +67,12 @@ pub struct ConnectionLimits {
     pub max_connections_per_address: Option<usize>,
     /// Requests under way on one HTTP/2 connection.
     pub max_streams: u32,
-    /// Unread data under way on one HTTP/2 connection, and half of it on one stream. The usual 64 KiB would stall large batches.
+    /// The most of unread data under way on one HTTP/2 connection, and half of it on one stream. The usual 64 KiB would stall large
+    /// batches.
     pub window_bytes: u32,
+    /// For what connections have in memory of their own ([`buffers`]): the largest frame of HTTP/2, whose reader keeps a buffer for one,
+    /// and the buffer of HTTP/1.1. So much is read of one before others get their turn.
+    pub buffers_bytes: usize,
     /// From accepting to the first byte and for TLS; for the headers of a request; between two requests of HTTP/1.1.
     pub header_timeout: Duration,
     /// Without a request under way.
@@ -78,6 +86,7 @@ pub struct ConnectionLimits {
 pub struct Hinges {
     limits: ConnectionLimits,
     slots: Slots,
+    buffers: Buffers,
     metrics: Arc<ConnectionMetrics>,
 }
 
@@ -96,7 +105,8 @@ impl Hinges {
     /// For listeners that share `limits`.
     pub fn new(limits: ConnectionLimits, metrics: Arc<ConnectionMetrics>) -> Self {
         let slots = Slots::new(limits.max_connections, limits.max_connections_per_address);
-        Self { limits, slots, metrics }
+        let buffers = Buffers::new(limits.buffers_bytes, limits.max_connections);
+        Self { limits, slots, buffers, metrics }
     }
 
     /// Serves `service` on `listener` until `stop`, then lets what is under way finish.
@@ -178,9 +188,10 @@ impl Hinges {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let buffer = self.buffers.take();
         let usage = Arc::new(Use::new());
         let share: Arc<Share> = Arc::default();
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&usage), Arc::clone(&share), self.limits.write_timeout));
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&usage), Arc::clone(&share), self.limits.write_timeout, buffer.bytes()));
         let metrics = Arc::clone(&self.metrics);
         let counted = Arc::clone(&usage);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -188,7 +199,7 @@ impl Hinges {
             request.extensions_mut().insert(Arc::clone(&share));
             answer(service.clone(), request, peer, counted.begin(), Arc::clone(&metrics))
         });
-        let builder = self.protocol();
+        let builder = self.protocol(buffer.bytes());
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut tick = tokio::time::interval((self.limits.header_timeout / 4).min(Duration::from_secs(1)));
         let mut is_ending = false;
@@ -223,20 +234,23 @@ impl Hinges {
         }
     }
 
-    fn protocol(&self) -> auto::Builder<TokioExecutor> {
+    fn protocol(&self, buffer_bytes: usize) -> auto::Builder<TokioExecutor> {
+        let buffer_bytes = u32::try_from(buffer_bytes).unwrap_or(u32::MAX);
+        // Of what is refused no more than this has been sent. Where there are many connections it is little: a refusal then costs little.
+        let stream_window = buffer_bytes.saturating_mul(FRAMES_AHEAD).min(self.limits.window_bytes / 2);
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_timeout)
             .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEADER_BYTES as usize * 2);
+            .max_buf_size(buffer_bytes.min(MAX_HTTP1_HEADER_BYTES) as usize);
         builder
             .http2()
             .timer(TokioTimer::new())
-            .initial_stream_window_size(self.limits.window_bytes / 2)
-            .initial_connection_window_size(self.limits.window_bytes)
-            .max_frame_size(FRAME_BYTES)
+            .initial_stream_window_size(stream_window)
+            .initial_connection_window_size(stream_window.saturating_mul(2))
+            .max_frame_size(buffer_bytes)
             .max_header_list_size(MAX_HEADER_BYTES)
             .max_concurrent_streams(self.limits.max_streams)
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)

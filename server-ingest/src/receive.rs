@@ -1,7 +1,12 @@
 //! The body of a request, taken in under every limit: its size before and after inflating, the time it may take, the silence it
 //! may keep, and the memory all requests share. Both kinds of doors take bodies this way and no other.
 
-use std::{io::Read, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io::Read,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -26,12 +31,38 @@ const LINGER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Turns of work that may keep a CPU for longer than half a millisecond, and then leaves the reactor's time slice. There are as
 /// many as CPUs: more threads would be no faster, and each keeps memory of its own. Who waits for a turn holds what was counted.
-#[derive(Debug, Clone)]
-pub struct Turns(Arc<Semaphore>);
+#[derive(Clone)]
+pub struct Turns(Arc<Semaphore>, Inflaters);
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))))
+        Self(Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))), Inflaters::default())
+    }
+}
+
+impl std::fmt::Debug for Turns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Turns").field(&self.0).finish_non_exhaustive()
+    }
+}
+
+/// What inflates zstd in one step, kept for the next who needs it: each takes 160 KiB, which zstd would ask of the system's own
+/// allocator for each request, in whatever thread it runs.
+#[derive(Clone, Default)]
+struct Inflaters(Arc<Mutex<Vec<zstd::bulk::Decompressor<'static>>>>);
+
+impl Inflaters {
+    fn lock(&self) -> MutexGuard<'_, Vec<zstd::bulk::Decompressor<'static>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The content of `body` if it is exactly one frame that says it has `bytes`.
+    fn inflate(&self, body: &[u8], bytes: usize) -> Option<Vec<u8>> {
+        let kept = self.lock().pop();
+        let mut inflater = kept.or_else(|| zstd::bulk::Decompressor::new().ok())?;
+        let inflated = inflater.decompress(body, bytes);
+        self.lock().push(inflater);
+        inflated.ok().filter(|inflated| inflated.len() == bytes)
     }
 }
 
@@ -133,11 +164,10 @@ impl Intake {
             if gathered.len() + data.len() > self.max_request_bytes {
                 return Err(self.too_large());
             }
-            room.grow(data.len())?;
-            gathered.push(data);
+            gathered.push(data, &mut room)?;
         }
         room.complete();
-        Ok(Received { payload: gathered.into_bytes(), room })
+        Ok(Received { payload: gathered.into_bytes(&mut room), room })
     }
 
     /// Takes in the one message of a unary gRPC call; also says whether its frame is marked as compressed.
@@ -154,10 +184,9 @@ impl Intake {
         let mut head = Gathered::expecting(0);
         while head.len() < GRPC_HEAD_BYTES {
             let data = clock.next(&mut body).await?.ok_or(IngestError::Contradictory("the call has no message"))?;
-            room.grow(data.len())?;
-            head.push(data);
+            head.push(data, &mut room)?;
         }
-        let mut first = head.into_bytes();
+        let mut first = head.into_bytes(&mut room);
         let prefix = first.split_to(GRPC_HEAD_BYTES);
         let is_compressed = match prefix[0] {
             0 => false,
@@ -169,11 +198,9 @@ impl Intake {
             return Err(self.too_large());
         }
         room.expect(length.saturating_sub(first.len()))?;
-        let mut gathered = Gathered::expecting(length);
-        gathered.push(first);
+        let mut gathered = Gathered { counted: first.len(), first, ..Gathered::expecting(length) };
         while let Some(data) = clock.next(&mut body).await? {
-            room.grow(data.len())?;
-            gathered.push(data);
+            gathered.push(data, &mut room)?;
             if gathered.len() > length {
                 break;
             }
@@ -181,7 +208,7 @@ impl Intake {
         match gathered.len().cmp(&length) {
             std::cmp::Ordering::Equal => {
                 room.complete();
-                Ok((Received { payload: gathered.into_bytes(), room }, is_compressed))
+                Ok((Received { payload: gathered.into_bytes(&mut room), room }, is_compressed))
             }
             std::cmp::Ordering::Less => Err(IngestError::BrokenOff),
             std::cmp::Ordering::Greater => Err(IngestError::Contradictory("a call carries one message, and more came")),
@@ -204,6 +231,13 @@ impl Intake {
 
     fn inflate_now(&self, compression: Compression, received: Received, expected: usize) -> Result<Received, IngestError> {
         let Received { payload, mut room } = received;
+        if compression == Compression::Zstd
+            && zstd::zstd_safe::get_frame_content_size(&payload).is_ok_and(|said| said == Some(expected as u64))
+            && let Some(inflated) = self.turns.1.inflate(&payload, expected)
+        {
+            room.shrink(payload.len());
+            return Ok(Received { payload: Bytes::from(inflated), room });
+        }
         let inflated = match compression {
             Compression::Gzip => self.inflate_from(flate2::read::MultiGzDecoder::new(&payload[..]), &mut room, expected)?,
             Compression::Zstd => {
@@ -298,35 +332,50 @@ impl Clock {
     }
 }
 
-/// Bytes that came in pieces; a single piece is not copied.
+/// Bytes that came in pieces; a single piece is not copied. Room is taken for the memory they have, which grows in few steps from what
+/// came: memory for all that was announced would be a gift to those who then send nothing.
 struct Gathered {
     first: Bytes,
     all: BytesMut,
     expected: usize,
+    counted: usize,
 }
+
+/// How many times as large `all` is each time, where it is known how much will come.
+const GROWTH: usize = 4;
 
 impl Gathered {
     fn expecting(expected: usize) -> Self {
-        Self { first: Bytes::new(), all: BytesMut::new(), expected }
+        Self { first: Bytes::new(), all: BytesMut::new(), expected, counted: 0 }
     }
 
     fn len(&self) -> usize {
         self.first.len() + self.all.len()
     }
 
-    fn push(&mut self, data: Bytes) {
-        if self.len() == 0 {
-            self.first = data;
-            return;
+    fn push(&mut self, data: Bytes, room: &mut Room) -> Result<(), IngestError> {
+        let needed = self.len() + data.len();
+        if needed == data.len() {
+            room.grow(needed)?;
+            (self.first, self.counted) = (data, needed);
+            return Ok(());
         }
-        if self.all.is_empty() {
-            self.all.reserve(self.expected.max(self.first.len() + data.len()));
-            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        if needed > self.all.capacity() {
+            let ahead = if self.expected > 0 { self.expected.min(self.len().saturating_mul(GROWTH)) } else { self.len().saturating_mul(2) };
+            let capacity = ahead.max(needed);
+            room.grow(capacity.saturating_sub(self.counted))?;
+            self.counted = self.counted.max(capacity);
+            let mut all = BytesMut::with_capacity(capacity);
+            all.extend_from_slice(&std::mem::take(&mut self.first));
+            all.extend_from_slice(&self.all);
+            self.all = all;
         }
         self.all.extend_from_slice(&data);
+        Ok(())
     }
 
-    fn into_bytes(self) -> Bytes {
+    fn into_bytes(self, room: &mut Room) -> Bytes {
+        room.shrink(self.counted.saturating_sub(self.len()));
         if self.all.is_empty() { self.first } else { self.all.freeze() }
     }
 }

@@ -93,7 +93,7 @@ async fn permissions_hold_at_every_door() {
 #[tokio::test]
 async fn users_and_keys_are_managed_over_http() {
     use reqwest::Method;
-    let server = TestServer::start().await;
+    let server = TestServer::start_with_administrator().await;
     let ada = json!({ "name": "ada", "password": "a good password", "permissions": "write,read" });
     assert_eq!(api(&server, Method::POST, "/api/v1/users", ada.clone()).await.0, StatusCode::CREATED);
     assert_eq!(api(&server, Method::POST, "/api/v1/users", ada).await.0, StatusCode::CONFLICT);
@@ -121,7 +121,7 @@ async fn users_and_keys_are_managed_over_http() {
 #[tokio::test]
 async fn a_deactivated_user_is_refused_at_once_and_looks_unknown() {
     use reqwest::Method;
-    let server = TestServer::start().await;
+    let server = TestServer::start_with_administrator().await;
     let ada = json!({ "name": "ada", "password": "a good password" });
     api(&server, Method::POST, "/api/v1/users", ada).await;
     let ada = format!("Bearer {}", server.login("ada", "a good password").await.unwrap());
@@ -197,4 +197,22 @@ async fn users_of_the_command_line_take_the_place_of_guest() {
     run(&server, &["user", "deactivate", "ada"]);
     wait_until("she is refused", async || sql(&server, &format!("Bearer {token}")).await == StatusCode::UNAUTHORIZED).await;
     assert!(run(&server, &["user", "list"]).contains("inactive"));
+}
+
+#[tokio::test]
+async fn guest_is_gone_with_his_sessions_when_the_first_user_comes() {
+    let server = TestServer::start().await;
+    let guest = format!("Bearer {}", server.token);
+    let basic = "Basic Z3Vlc3Q6Z3Vlc3Q=";
+    assert_eq!((otlp_http(&server, &guest).await, otlp_http(&server, basic).await), (StatusCode::OK, StatusCode::OK));
+    let text = run(&server, &["user", "add", "ada"]);
+    let password = text.lines().find_map(|line| line.strip_prefix("password: ")).unwrap();
+    wait_until("the session of guest is over", async || otlp_http(&server, &guest).await == StatusCode::UNAUTHORIZED).await;
+    assert_eq!(otlp_http(&server, basic).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(server.login("guest", "guest").await, None);
+    let ada = format!("Bearer {}", server.login("ada", password).await.unwrap());
+    assert_eq!(otlp_http(&server, &ada).await, StatusCode::OK);
+    run(&server, &["user", "deactivate", "ada"]);
+    wait_until("she is refused", async || otlp_http(&server, &ada).await == StatusCode::UNAUTHORIZED).await;
+    assert_eq!(server.login("guest", "guest").await, None, "and guest does not come back");
 }

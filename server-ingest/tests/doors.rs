@@ -321,25 +321,6 @@ async fn a_trace_is_served_in_scouters_shape() {
 }
 
 #[tokio::test]
-async fn sigterm_under_load_exits_0_and_loses_nothing() {
-    let mut server = TestServer::start().await;
-    let mut acked = 0;
-    for trace in 1..=20 {
-        export(&server, &otlp_request(trace, 50)).await.unwrap();
-        acked += 50;
-    }
-    assert_eq!(server.terminate(), Some(0));
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_scouter-server"))
-        .args(["sql", "--json", "--storage"])
-        .arg(server.folder.path().join("storage"))
-        .arg("SELECT count(*) FROM spans")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains(&format!("[[{acked}]]")), "{text} {}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[tokio::test]
 async fn the_command_line_asks_a_running_server() {
     let server = TestServer::start().await;
     export(&server, &otlp_request(7, 2)).await.unwrap();

@@ -3,12 +3,18 @@
 
 mod support;
 
-use std::{path::Path, process::Command};
+use std::{
+    collections::HashMap,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use scouter_tonic::path::OTLP_TRACE_EXPORT;
-use support::{TestServer, grpc, otlp_request, wait_until};
+use support::{TestServer, grpc, grpc_over, otlp_request, wait_until};
 
 /// `serve` with no variables but these; what it printed and whether it went well.
 fn serve(variables: &[(&str, &str)], flags: &[&str]) -> (bool, String) {
@@ -87,6 +93,57 @@ async fn readiness_and_liveness_are_two_things() {
     assert_eq!(phases.len(), 5, "{log}");
     let places: Vec<usize> = phases.iter().map(|phase| log.find(&format!("\"{phase}\"")).unwrap()).collect();
     assert!(places.is_sorted(), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_exits_0_within_its_deadline_and_loses_nothing() {
+    const SPANS: u64 = 50;
+    let mut server = TestServer::start_with(&["--shutdown-timeout-seconds", "30"]).await;
+    let acknowledged: Arc<Mutex<Vec<u128>>> = Arc::default();
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 1..=12_u128 {
+        let (acknowledged, bearer) = (Arc::clone(&acknowledged), format!("Bearer {}", server.token));
+        let door = ["grpc", "otlp-grpc", "http", "otlp-http"][number as usize % 4];
+        let channel = if door.ends_with("grpc") { Some(server.channel(door).await) } else { None };
+        let url = server.url(door, "/v1/traces");
+        clients.spawn(async move {
+            let http = reqwest::Client::new();
+            for trace in (number << 64) + 1.. {
+                let body = otlp_request(trace, SPANS).encode_to_vec();
+                let is_taken = match &channel {
+                    Some(channel) => {
+                        let sent = grpc_over::<ExportTraceServiceResponse>(channel.clone(), OTLP_TRACE_EXPORT, &bearer, body, None);
+                        sent.await.is_ok()
+                    }
+                    None => {
+                        let request = http.post(&url).header("authorization", &bearer).header("content-type", "application/x-protobuf");
+                        request.body(body).send().await.is_ok_and(|answer| answer.status() == 200)
+                    }
+                };
+                if !is_taken {
+                    return trace - (number << 64);
+                }
+                acknowledged.lock().unwrap().push(trace);
+            }
+            0
+        });
+    }
+    wait_until("all are at it", async || acknowledged.lock().unwrap().len() > 300).await;
+    server.signal("TERM");
+    let begun = Instant::now();
+    assert_eq!(tokio::task::block_in_place(|| server.wait()), Some(0), "{}", server.log());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{}", server.log());
+    let sent: Vec<u128> = clients.join_all().await;
+    assert!(sent.iter().all(|requests| *requests > 1), "every door was under load: {sent:?}");
+
+    let output = server.command(&["sql", "--json", "SELECT encode(trace_id, 'hex'), count(*) FROM spans GROUP BY 1"]);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows: Vec<(String, u64)> = serde_json::from_value(answer["rows"].clone()).unwrap();
+    let stored: HashMap<String, u64> = rows.into_iter().collect();
+    assert!(stored.values().all(|spans| *spans == SPANS), "a request is stored whole and once");
+    for trace in acknowledged.lock().unwrap().iter() {
+        assert!(stored.contains_key(&format!("{trace:032x}")), "{trace:032x} was acknowledged");
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 const LIMIT: usize = 1024 * 1024;
 /// A server small enough to be filled.
-const SMALL: [&str; 4] = ["--max-request-mib", "1", "--memory-budget-mib", "160"];
+const SMALL: [&str; 6] = ["--max-request-mib", "1", "--memory-budget-mib", "156", "--max-connections", "112"];
 
 struct Answer {
     status: StatusCode,

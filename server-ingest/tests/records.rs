@@ -239,7 +239,7 @@ async fn user(server: &TestServer, name: &str, permissions: &str) -> String {
 
 #[tokio::test]
 async fn who_may_write_or_read_one_space_writes_and_reads_that_one() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with_administrator().await;
     let mine = user(&server, "ada", "write:mine,read:mine").await;
     let reader = user(&server, "bob", "read:theirs").await;
     assert_eq!(register(&server, &mine, "Spc", &profile("mine", "n", "u1")).await.0, 200);

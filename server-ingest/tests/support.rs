@@ -48,6 +48,14 @@ impl TestServer {
         server
     }
 
+    /// With an administrator who stays when users are added.
+    pub async fn start_with_administrator() -> Self {
+        let flags = ["--default-username", "root", "--default-password", "roots password"];
+        let mut server = Self::start_without_login(tempfile::tempdir().unwrap(), &flags);
+        server.token = server.login("root", "roots password").await.expect("root may log in");
+        server
+    }
+
     pub fn start_without_login(folder: tempfile::TempDir, flags: &[&str]) -> Self {
         let (child, addresses) = launch(folder.path(), flags);
         Self { child, folder, addresses, token: String::new() }

@@ -105,6 +105,12 @@ async fn with_a_client_ca_a_client_without_a_certificate_gets_nowhere() {
     let token = login(&server, &identified(&clients)).await.unwrap();
     assert!(login(&server, &http(&authority.root()).build().unwrap()).await.is_err(), "no certificate");
     assert!(login(&server, &identified(&strangers)).await.is_err(), "a certificate of another authority");
+    for door in ["grpc", "http", "otlp-grpc", "otlp-http"] {
+        let ask = |client: reqwest::Client| client.get(format!("https://{}/healthz", server.address(door))).send();
+        assert!(ask(identified(&clients)).await.is_ok(), "{door}");
+        assert!(ask(identified(&strangers)).await.is_err(), "{door}: a certificate of another authority");
+        assert!(ask(http(&authority.root()).build().unwrap()).await.is_err(), "{door}: no certificate");
+    }
     let (certificate, key) = clients.issue();
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.root())).identity(Identity::from_pem(certificate, key));
     let channel = channel(&server, "otlp-grpc", tls).await.unwrap();

@@ -74,10 +74,12 @@ fn a_connection_rests_longer_with_each_refusal_and_not_after_a_request_was_taken
     share.rest();
     assert!(share.rests_until().is_some_and(|until| until > Instant::now()));
     admission.begin(&share, 0).expect("fits").complete();
-    assert_eq!(share.refusals.load(Ordering::Relaxed), 0);
-    let rests: Vec<Duration> = (0..40).filter_map(rest_after).collect();
+    assert_eq!(share.refusals.load(Ordering::Relaxed), 20);
+    let rests: Vec<Duration> = (0..40).filter_map(|refusals| rest_after(refusals, 1)).collect();
     assert_eq!((rests.len(), rests[0], rests[38]), (39, FIRST_REST, LONGEST_REST));
     assert!(rests.is_sorted());
+    assert!(rest_after(1, 100) > rest_after(2, 1), "in a crowd it rests for longer");
+    assert_eq!(rest_after(0, 100), None);
 }
 
 #[test]
@@ -93,13 +95,29 @@ fn the_time_to_come_again_differs_and_grows_with_the_pressure() {
 
 #[test]
 fn the_parts_of_the_memory_are_less_than_the_whole() {
-    for total in [MemoryPlan::least(MIB), MemoryPlan::least(64 * MIB), 4096 * MIB] {
-        let plan = MemoryPlan::of(total);
-        assert!(MemoryPlan::FIXED + plan.requests + plan.hot_rows + plan.trace_index < total, "{plan:?}");
+    for connections in [1, 64, 1024, 10_000] {
+        for total in [MemoryPlan::least(MIB, connections), MemoryPlan::least(64 * MIB, connections), 4096 * MIB] {
+            let plan = MemoryPlan::of(total, connections);
+            let parts = plan.requests + plan.hot_rows + plan.trace_index + plan.connection_buffers;
+            assert!(MemoryPlan::FIXED + parts < total, "{connections}: {plan:?}");
+        }
+        let largest = 64 * MIB;
+        let admission = Admission::new(MemoryPlan::of(MemoryPlan::least(largest, connections), connections).requests);
+        let mut room = admission.begin(&Arc::default(), largest).expect("it fits");
+        room.grow(largest).expect("it fits");
+        room.grow(3 * largest).expect("JSON of the largest size can be decoded");
     }
-    let largest = 64 * MIB;
-    let admission = Admission::new(MemoryPlan::of(MemoryPlan::least(largest)).requests);
-    let mut room = admission.begin(&Arc::default(), largest).expect("it fits");
-    room.grow(largest).expect("it fits");
-    room.grow(3 * largest).expect("JSON of the largest size can be decoded");
+}
+
+#[test]
+fn room_around_bytes_is_given_back_with_the_last_of_them() {
+    let admission = Admission::new(100_000);
+    let mut room = admission.begin(&Arc::default(), 10).expect("fits");
+    room.grow(10).expect("fits");
+    let bytes = room.around(Bytes::from_static(b"0123456789"));
+    let part = bytes.slice(2..4);
+    drop(bytes);
+    assert_eq!((&part[..], admission.used_bytes()), (&b"23"[..], REQUEST_BYTES + 10));
+    drop(part);
+    assert_eq!(admission.used_bytes(), 0);
 }

@@ -41,6 +41,16 @@ fn an_open_address_needs_a_user() {
         .expect("added");
     let checked = validate(&["--http-addr=0.0.0.0:8000", "--insecure", &storage]).expect("valid");
     assert_eq!(checked.user, None, "guest is gone once there are users");
+    Accounts::open(&key_folder(folder.path())).expect("one").set_active("ada", false).expect("known");
+    assert_eq!(validate(&[&storage]).expect("valid").user, None, "and does not come back when they are inactive");
+    only_fault(&["--http-addr=0.0.0.0:8000", "--insecure", &storage]);
+}
+
+#[test]
+fn an_open_address_is_not_for_the_password_that_everybody_knows() {
+    let guest = ["--default-username=guest", "--default-password=guest"];
+    validate(&guest).expect("on loopback it is the default");
+    assert!(only_fault(&[&guest[..], &["--http-addr=0.0.0.0:8000", "--insecure"]].concat()).contains("choose another"));
 }
 
 #[test]

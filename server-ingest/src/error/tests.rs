@@ -28,6 +28,7 @@ fn table() -> Vec<(IngestError, Code, u16, bool)> {
         (Denied::Forbidden { who: "ada".to_owned(), needs: Permission::Write }.into(), Code::PermissionDenied, 403, false),
         (IngestError::Overloaded { come_again: RETRY_AFTER }, Code::Unavailable, 503, true),
         (IngestError::ShuttingDown, Code::Unavailable, 503, true),
+        (IngestError::StoreSlow, Code::Unavailable, 503, true),
         (IngestError::TwinFailed, Code::Unavailable, 503, true),
         (StoreError::Log(disk_full).into(), Code::Unavailable, 503, true),
         (StoreError::Log(LogError::Closed).into(), Code::Unavailable, 503, true),

@@ -76,9 +76,6 @@ impl<S: Signal> Service<http::Request<Body>> for NotServed<S> {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let doors = self.doors.clone();
         Box::pin(async move {
-            if let Some(response) = raw::not_grpc(&request) {
-                return Ok(response);
-            }
             let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
             let error = match doors.admit(header, Peer::address(request.extensions()), Permission::Write).await {
                 Ok(_) => IngestError::NotServed { signal: S::NAME },

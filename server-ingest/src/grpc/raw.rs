@@ -113,9 +113,6 @@ impl<H: Handle, P: MethodPath> Service<http::Request<Body>> for RawUnary<H, P> {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let (handler, doors) = (Arc::clone(&self.handler), self.doors.clone());
         Box::pin(async move {
-            if let Some(response) = not_grpc(&request) {
-                return Ok(response);
-            }
             if request.uri().path() != P::PATH {
                 return Ok(Status::unimplemented(format!("{} has no such method; it has {}", P::SERVICE, P::PATH)).into_http());
             }
@@ -156,25 +153,10 @@ async fn receive(intake: &Intake, share: &Arc<Share>, encoding: &str, body: Body
     }
 }
 
-/// What is no gRPC call gets an HTTP answer, as the protocol asks.
-pub(super) fn not_grpc(request: &http::Request<Body>) -> Option<http::Response<Body>> {
-    let content_type = request.headers().get(http::header::CONTENT_TYPE).map_or(&b""[..], http::HeaderValue::as_bytes);
-    let is_protobuf = match content_type.strip_prefix(CONTENT_TYPE.as_bytes()) {
-        Some(rest) => rest.is_empty() || rest.starts_with(b"+proto") || rest.starts_with(b";"),
-        None => false,
-    };
-    if is_protobuf {
-        return None;
-    }
-    let mut response = http::Response::new(Body::empty());
-    *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    Some(response)
-}
-
 /// An error without a message, its status in the headers.
-pub(super) fn refusal(error: IngestError) -> http::Response<Body> {
+pub(super) fn refusal<B: Default>(error: IngestError) -> http::Response<B> {
     let is_encoding = matches!(error, IngestError::UnknownEncoding { .. });
-    let mut response = Status::from(error).into_http::<Body>();
+    let mut response = Status::from(error).into_http::<B>();
     if is_encoding {
         response.headers_mut().insert("grpc-accept-encoding", http::HeaderValue::from_static(Compression::ACCEPTED));
     }

@@ -8,6 +8,7 @@ fn limits() -> ConnectionLimits {
         max_connections_per_address: None,
         max_streams: 16,
         window_bytes: 1024 * 1024,
+        buffers_bytes: 1024 * 1024,
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(10),
         write_timeout: Duration::from_secs(10),

@@ -143,19 +143,26 @@ impl<B: Body<Data = Bytes>> Body for Counted<B> {
 }
 
 /// A stream that counts what is read, fails when what is written is not taken, and is not read while its [`Share`] rests.
+///
+/// HTTP/2 reads a connection for as long as there is something to read and puts it aside, up to the window that the client was given.
+/// What is put aside is counted only when its request takes it. So after some bytes this says once that there is nothing: the requests,
+/// which are ready to run by then, take what has come, or are refused.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     stream: T,
     usage: Arc<Use>,
     share: Arc<Share>,
+    /// Read at a time, and of it since the others had their turn.
+    turn_bytes: usize,
+    read_in_turn: usize,
     resting: Option<Pin<Box<Sleep>>>,
     write_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Watched<T> {
-    pub(super) fn new(stream: T, usage: Arc<Use>, share: Arc<Share>, write_timeout: Duration) -> Self {
-        Self { stream, usage, share, resting: None, write_timeout, stalled: None }
+    pub(super) fn new(stream: T, usage: Arc<Use>, share: Arc<Share>, write_timeout: Duration, turn_bytes: usize) -> Self {
+        Self { stream, usage, share, turn_bytes, read_in_turn: 0, resting: None, write_timeout, stalled: None }
     }
 
     /// Waits until the connection is to be read again.
@@ -193,9 +200,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         if self.rest(context).is_pending() {
             return Poll::Pending;
         }
+        if self.read_in_turn >= self.turn_bytes {
+            self.read_in_turn = 0;
+            // It comes after those who wait already.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = buffer.filled().len() - before;
+        self.read_in_turn = if outcome.is_ready() { self.read_in_turn + read } else { 0 };
         self.usage.read_bytes.fetch_add(read as u64, Ordering::Relaxed);
         outcome
     }

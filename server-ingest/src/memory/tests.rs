@@ -1,6 +1,6 @@
 //! Which mappings may be dropped, from a listing of the kernel's and from this process.
 
-use super::{unmap_program, unwritten};
+use super::{Keeper, LONGEST_KEEPING_MS, MI_OPTION_PURGE_DELAY, resident_bytes, unmap_program, unwritten};
 
 const SMAPS: &str = "\
 561b14b58000-561b16cff000 r--p 00000000 fe:00 10879091                   /opt/scouter server/scouter-server
@@ -40,4 +40,17 @@ fn the_program_goes_on_without_its_pages() {
     let once: Vec<_> = others.into_iter().map(|other| other.join().unwrap()).collect();
     let again: Vec<_> = (0..4).map(|seed: u64| (0..200_000).fold(seed, |sum, n| sum.rotate_left(5) ^ n)).collect();
     assert_eq!(once, again);
+}
+
+#[test]
+fn the_allocator_keeps_what_is_free_for_less_long_when_there_is_less() {
+    unsafe extern "C" {
+        fn mi_option_get(option: std::ffi::c_int) -> std::ffi::c_long;
+    }
+    // SAFETY: it may be called at any time from any thread.
+    let keeping_ms = || usize::try_from(unsafe { mi_option_get(MI_OPTION_PURGE_DELAY) });
+    assert_eq!(keeping_ms(), Ok(LONGEST_KEEPING_MS), "the option has another number, or its default has changed");
+    Keeper::default().keep_below(160 * 1024 * 1024);
+    assert_eq!(keeping_ms(), Ok(160));
+    assert!(resident_bytes().is_some_and(|bytes| bytes > 1024 * 1024));
 }

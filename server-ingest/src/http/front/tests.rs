@@ -18,6 +18,7 @@ async fn health_is_served_from_the_start_and_readiness_when_there_is_one() {
         max_connections_per_address: None,
         max_streams: 16,
         window_bytes: 1024 * 1024,
+        buffers_bytes: 1024 * 1024,
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(10),
         write_timeout: Duration::from_secs(10),

@@ -8,8 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::log::{Frame, Position};
 
-/// Payload bytes that may wait; a larger single frame waits alone.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Frames that may wait.
 const MAX_FRAMES: usize = 4096;
 /// After so many bytes no more is taken at once; they come on top of those that may wait.
@@ -17,6 +15,8 @@ const TAKEN_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Payload bytes that may wait; a larger single frame waits alone.
+    max_bytes: usize,
     frames: VecDeque<(Position, Frame)>,
     bytes: usize,
     closed: bool,
@@ -27,7 +27,7 @@ struct Queue {
 
 impl Queue {
     fn is_full_for(&self, bytes: usize) -> bool {
-        !self.abandoned && !self.frames.is_empty() && (self.bytes + bytes > MAX_BYTES || self.frames.len() >= MAX_FRAMES)
+        !self.abandoned && !self.frames.is_empty() && (self.bytes + bytes > self.max_bytes || self.frames.len() >= MAX_FRAMES)
     }
 
     fn is_idle(&self) -> bool {
@@ -58,8 +58,8 @@ pub(super) struct Giver(Arc<Inner>);
 #[derive(Debug, Clone)]
 pub(super) struct Taker(Arc<Inner>);
 
-pub(super) fn handover() -> (Giver, Taker) {
-    let inner = Arc::new(Inner::default());
+pub(super) fn handover(max_bytes: usize) -> (Giver, Taker) {
+    let inner = Arc::new(Inner { queue: Mutex::new(Queue { max_bytes, ..Queue::default() }), ..Inner::default() });
     (Giver(Arc::clone(&inner)), Taker(inner))
 }
 

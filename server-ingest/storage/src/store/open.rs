@@ -20,6 +20,9 @@ use super::{Source, Store, StoreError, StoreOptions, Threads};
 use crate::lake::TraceIndex;
 use crate::log::{BatchId, Frame, Log, LogError, Opened, Position};
 
+/// Payloads between the log and the rows; less where few rows are kept.
+const MAX_HANDOVER_BYTES: usize = 16 * 1024 * 1024;
+
 /// What was found when a store was opened.
 #[derive(Debug, Clone)]
 pub struct Recovery {
@@ -113,7 +116,7 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Rec
 }
 
 fn open_parts(dir: &Path, options: &StoreOptions) -> Result<Parts, StoreError> {
-    let (giver, frames) = handover();
+    let (giver, frames) = handover((options.hot_max_bytes / 2).min(MAX_HANDOVER_BYTES));
     let sink = Box::new(move |position, frame| giver.give(position, frame));
     let (log, opened) = Log::open(&folder::log_dir(dir), options.log_options(), sink)?;
     let tables = Arc::new(Tables::open(&folder::tables_dir(dir), opened.log_id, options)?);
