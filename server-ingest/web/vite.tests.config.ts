@@ -4,7 +4,7 @@ import { defineConfig } from "vite";
 const folders = ["unit", "browser"];
 const tests = folders.flatMap(folder =>
   readdirSync(new URL(`tests/${folder}`, import.meta.url))
-    .filter(name => name.endsWith(".test.ts"))
+    .filter(name => name.endsWith(".test.ts") || name === "speed.ts")
     .map(name => [`${folder}/${name.slice(0, -3)}`, `tests/${folder}/${name}`]),
 );
 

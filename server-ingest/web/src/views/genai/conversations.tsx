@@ -70,7 +70,11 @@ function Summary({ summary }: { summary: GenAiSummary }): JSX.Element {
     <>
       <dl class="numbers">
         <Number_ name="Model and tool calls" value={compact(summary.span_count)} />
-        <Number_ name="Conversations" value={compact(summary.conversation_count)} />
+        {summary.conversation_count > 0 ? (
+          <Number_ name="Conversations" value={compact(summary.conversation_count)} />
+        ) : (
+          <Number_ name="Traces" value={compact(summary.trace_count)} />
+        )}
         <Number_ name="Tokens in" value={compact(summary.input_tokens)} />
         <Number_ name="Tokens out" value={compact(summary.output_tokens)} />
         <Number_

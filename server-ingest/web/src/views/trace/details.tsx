@@ -192,7 +192,11 @@ function Failure({ span, exceptions }: { span: FullSpan; exceptions: readonly Sp
           return attribute ? textOf(attribute) : "";
         };
         const type = text("exception.type");
-        const message = text("exception.message");
+        const said = text("exception.message");
+        // A message that is the status's too is not said twice, and a trace of no calls is none.
+        const message = type || said !== span.status_message ? said : "";
+        const stack = text("exception.stacktrace");
+        if (!type && !message && (!stack || stack === "[]")) return null;
         return (
           <div key={event.time_unix_nano} class="exception">
             {(type || message) && (
@@ -202,7 +206,7 @@ function Failure({ span, exceptions }: { span: FullSpan; exceptions: readonly Sp
                 {message}
               </p>
             )}
-            {text("exception.stacktrace") && <LongText text={text("exception.stacktrace")} kind="code" />}
+            {stack && stack !== "[]" && <LongText text={stack} kind="code" />}
           </div>
         );
       })}
