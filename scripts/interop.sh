@@ -65,12 +65,17 @@ if wants go go 'go env GOVERSION' 1.25 golang-go; then
     (cd "$SCOUTER_INTEROP/go" && go build -trimpath -o client .) || fail "Go could not build the client"
     done_with go
   fi
+  if copy jaeger; then
+    (cd "$SCOUTER_INTEROP/jaeger" && go build -trimpath -o reader .) || fail "Go could not build the reader of Jaeger's answers"
+    done_with jaeger
+  fi
   if copy collector; then
     say "(the Collector's first build compiles some 200 modules: a few minutes)"
     (cd "$SCOUTER_INTEROP/collector" && go build -trimpath -ldflags='-s -w' -o collector .) || fail "Go could not build the Collector"
     done_with collector
   fi
   add go
+  add jaeger
   add collector
 fi
 

@@ -4,6 +4,8 @@
 //! `SCOUTER_INTEROP` and those that this machine can build in `SCOUTER_INTEROP_CLIENTS`. Each tells the story of
 //! `examples/interop/README.md`, knows the destination from OpenTelemetry's variables only, and prints the context it would send on.
 
+mod jaeger;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
