@@ -29,7 +29,7 @@ use crate::{
     postgres::{RunningSink, Sink},
     profiles::Profiles,
     receive::{Intake, Turns},
-    telemetry::{ConnectionMetrics, Metrics},
+    telemetry::{ConnectionMetrics, Metrics, QuestionCollector},
     tls::ServerTls,
 };
 
@@ -62,7 +62,9 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let auth = Arc::new(Auth::open(user, &key_folder(&config.storage))?);
     let admission = Admission::new(config.memory.requests);
     let turns = Turns::default();
-    let metrics = Metrics::new(&store, &admission, &connections, sink.iter().map(Sink::collector).collect());
+    let engine = Arc::new(Engine::new(Arc::clone(&store) as _, Limits::default()));
+    let others = sink.iter().map(Sink::collector).chain([Box::new(QuestionCollector(Arc::downgrade(&engine))) as _]).collect();
+    let metrics = Metrics::new(&store, &admission, &connections, others);
     let sink = sink.map(Sink::start);
     let ingest =
         Arc::new(Ingest::new(Arc::clone(&store), Arc::clone(&profiles), recovery.recent_batch_ids, Arc::clone(&metrics), turns.clone()));
@@ -86,7 +88,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
         auth,
         metrics,
         profiles,
-        engine: Arc::new(Engine::new(Arc::clone(&store) as _, Limits::default())),
+        engine,
         store: Arc::clone(&store),
         life: Arc::clone(&life),
         intake,

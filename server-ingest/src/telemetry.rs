@@ -32,8 +32,10 @@ use crate::{
 };
 
 mod connections;
+mod questions;
 
 pub use connections::ConnectionMetrics;
+pub use questions::QuestionCollector;
 
 /// Sends log lines to stderr, each a JSON object if asked for; `filter` is in the language of `RUST_LOG`.
 pub fn start_logging(filter: &str, is_json: bool) {

@@ -39,7 +39,7 @@ async fn post(server: &TestServer, path: &str, body: Value) -> Response {
 }
 
 /// Every route of the API, each with the member its answer must have.
-const ROUTES: [(&str, &str); 27] = [
+const ROUTES: [(&str, &str); 28] = [
     ("/api/v1/services", "services"),
     ("/api/v1/operations?service=test", "operations"),
     ("/api/v1/attributes", "attributes"),
@@ -67,6 +67,7 @@ const ROUTES: [(&str, &str); 27] = [
     ("/scouter/trace/spans?trace_id=00000000000000000000000000000001", "spans"),
     ("/scouter/v1/traces/00000000000000000000000000000001/spans", "spans"),
     ("/scouter/trace/baggage?trace_id=00000000000000000000000000000001", "baggage"),
+    ("/scouter/genai/conversation/none", "spans"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,6 +76,11 @@ async fn every_route_answers_readers_and_nobody_else() {
     let created = post(&server, "/api/v1/keys", json!({"name": "writer", "permissions": "write"})).await;
     assert_eq!(created.status(), StatusCode::CREATED);
     let writer = created.json::<Value>().await.unwrap()["key"].as_str().unwrap().to_owned();
+    // Spans and SQL are of all spaces, so who reads one alone does not see them.
+    let created =
+        post(&server, "/api/v1/users", json!({"name": "ada", "password": "a long password", "permissions": "read:one,write:one"})).await;
+    assert_eq!(created.status(), StatusCode::CREATED);
+    let of_one_space = server.login("ada", "a long password").await.unwrap();
     let http = reqwest::Client::new();
     for (path, member) in ROUTES {
         let (status, body) = get(&server, path).await;
@@ -85,6 +91,11 @@ async fn every_route_answers_readers_and_nobody_else() {
         for (response, expected, code) in [
             (http.get(server.url("http", path)).send().await.unwrap(), StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
             (http.get(server.url("http", path)).bearer_auth(&writer).send().await.unwrap(), StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
+            (
+                http.get(server.url("http", path)).bearer_auth(&of_one_space).send().await.unwrap(),
+                StatusCode::FORBIDDEN,
+                "PERMISSION_DENIED",
+            ),
         ] {
             assert_eq!(response.status(), expected, "{path}");
             let body: Value = response.json().await.unwrap();
@@ -128,6 +139,9 @@ async fn refusals_have_one_shape_and_say_what_to_do() {
         ("/scouter/trace/paginated", json!({"direction": "up"})),
         ("/scouter/trace/metrics", json!({"start_time": "x", "end_time": "y"})),
         ("/scouter/trace/spans/tags", json!({"tag_filters": []})),
+        ("/scouter/genai/spans", json!({"limit": 0})),
+        ("/scouter/genai/agent/metrics", json!({"start_time": "x", "end_time": "y"})),
+        ("/scouter/genai/tool/metrics", json!({})),
     ] {
         let response = post(&server, path, body).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{path}");
@@ -146,8 +160,18 @@ async fn scouters_clients_get_pages_spans_and_metrics() {
     let spans: Value = post(&server, "/scouter/trace/spans/filters", json!({"trace_ids": [TRACE]})).await.json().await.unwrap();
     assert_eq!(spans["spans"].as_array().unwrap().len(), 20);
     let range = json!({"start_time": "2026-09-01T00:00:00Z", "end_time": "2026-10-01T00:00:00Z", "bucket_interval": "1 day"});
-    let metrics: Value = post(&server, "/scouter/trace/metrics", range).await.json().await.unwrap();
+    let metrics: Value = post(&server, "/scouter/trace/metrics", range.clone()).await.json().await.unwrap();
     assert_eq!(metrics["metrics"][0]["trace_count"], 1);
+    for (path, body, member) in [
+        ("/scouter/genai/spans", json!({}), "/spans"),
+        ("/scouter/genai/agent/metrics", range.clone(), "/buckets"),
+        ("/scouter/genai/agent/metrics", range.clone(), "/summary/cost_by_model"),
+        ("/scouter/genai/tool/metrics", range.clone(), "/time_series"),
+        ("/scouter/genai/metrics/tokens", range, "/buckets"),
+    ] {
+        let answer: Value = post(&server, path, body).await.json().await.unwrap();
+        assert_eq!(answer.pointer(member), Some(&json!([])), "{path}: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

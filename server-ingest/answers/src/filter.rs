@@ -109,6 +109,14 @@ impl State {
         [Self::Unset, Self::Ok, Self::Error].into_iter().find(|state| state.name() == name)
     }
 
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::Unset => 0,
+            Self::Ok => OK,
+            Self::Error => ERROR,
+        }
+    }
+
     fn condition(self) -> Condition {
         let (codes, is_negated) = match self {
             Self::Unset => (vec![OK, ERROR], true),

@@ -3,8 +3,10 @@
 //! What its server gets wrong is not repeated here: pages are made of whole traces, an attribute filter compares keys and values and not parts of
 //! a text, "5 minutes" is five minutes, nothing is hidden because it is older than a day, and no answer is kept for another caller.
 
+mod dashboards;
 mod filters;
 mod genai;
+mod genai_spans;
 mod metrics;
 
 use std::collections::{BTreeSet, HashSet};
@@ -20,9 +22,11 @@ use crate::filter::equal;
 use crate::json::typed_attributes;
 use crate::search::{Key, Order, Summary, page, page_before};
 use crate::trace::read_trace_id;
+pub use dashboards::{DashboardQuestion, ModelPricing, agent_metrics, tool_metrics};
 pub use filters::TraceFilters;
 use filters::{Cursor, nanos_text};
 pub use genai::{GenAiMetrics, GenAiTable, genai_metrics};
+pub use genai_spans::{GenAiSpanFilters, genai_conversation, genai_spans};
 pub use metrics::{TraceMetricsQuestion, trace_metrics};
 
 /// Traces whose spans are given out together.

@@ -1,15 +1,14 @@
 //! Traces that have a span which passes a filter, page by page.
 //!
-//! A trace's place in the order is a number: the start of its first span that passes, or the duration of its longest. Spans are read in
-//! that order, largest first; each trace that is met is looked up whole, which gives its exact number and all that is shown of it. A
-//! trace is final once the reading is past its number: everything that may come later is smaller. So a page is exact without grouping
-//! the whole table, and the next one begins with a comparison.
+//! A trace's place in the order is a number and its id: the start of its first span that passes, or the duration of its longest; of equal
+//! numbers the smaller id comes first. Spans are read in that order; each trace that is met is looked up whole, which gives its exact
+//! place and all that is shown of it. A trace is final once the reading is past its place: everything that may come later is behind it.
+//! So a page is exact without grouping the whole table, however many numbers are equal, and the next one begins with a comparison.
 
 mod summary;
 
 use std::cmp::Reverse;
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use futures::StreamExt;
 use scouter_query::{Condition, Direction, Engine, QueryError, Reader, Selection, hex_text};
@@ -129,49 +128,47 @@ pub(crate) async fn page(
     wanted: usize,
     accepts: impl Fn(&Summary) -> bool + Send,
 ) -> Result<Vec<(Key, Summary)>, QueryError> {
-    let mut bound = after.map(|key| key.number);
+    // Traces of equal spans that are behind this have a place behind it, and so have all others that are not met yet.
+    let mut bound = after;
     let mut batch_spans = (wanted * SPANS_PER_TRACE).max(256);
     // Every trace that was met; those that are on the page or may come onto it.
-    let mut met: HashMap<[u8; 16], Key> = HashMap::new();
+    let mut met: HashSet<[u8; 16]> = HashSet::new();
     let mut found: Vec<(Key, Summary)> = Vec::new();
     loop {
         let mut narrowed = conditions.to_vec();
-        narrowed.extend(bound.map(|bound| Condition::AtMost(order.column(), bound)));
+        narrowed.extend(bound.map(|key| Condition::Behind { column: order.column(), value: key.number, trace: key.trace }));
         if !met.is_empty() && met.len() <= MOST_LEFT_OUT {
-            narrowed.push(Condition::OtherTraces(met.keys().copied().collect()));
+            narrowed.push(Condition::OtherTraces(met.iter().copied().collect()));
         }
         let spans = largest(reader, narrowed, order, batch_spans).await?;
         let is_end = spans.len() < batch_spans;
         let mut new: Vec<[u8; 16]> = Vec::new();
         let (mut at, mut is_enough) = (0, false);
         while at < spans.len() && !is_enough {
-            // As many traces as can be looked up at once, and the number of the last of their spans.
-            let mut reached = spans[at].1;
+            // As many traces as can be looked up at once, and the place of the last of their spans.
+            let mut reached = spans[at];
             while at < spans.len() && new.len() < LOOKUP.min(wanted + 8) {
-                let (trace, number) = spans[at];
-                reached = number;
-                if let Entry::Vacant(vacant) = met.entry(trace) {
-                    vacant.insert(Key { number, trace });
-                    new.push(trace);
+                reached = spans[at];
+                if met.insert(reached.trace) {
+                    new.push(reached.trace);
                 }
                 at += 1;
             }
             for (trace, summary) in summaries(reader, &new, conditions).await? {
                 let Some(number) = summary.number(order) else { continue };
                 let key = Key { number, trace };
-                met.insert(trace, key);
                 if accepts(&summary) && after.is_none_or(|after| key.rank() > after.rank()) {
                     reader.hold(summary.bytes())?;
                     found.push((key, summary));
                 }
             }
             new.clear();
-            is_enough = found.iter().filter(|(key, _)| key.number > reached).count() >= wanted;
+            is_enough = found.iter().filter(|(key, _)| key.rank() <= reached.rank()).count() >= wanted;
         }
         if is_enough || is_end {
             break;
         }
-        bound = spans.last().map(|(_, number)| *number);
+        bound = spans.last().copied();
         batch_spans = (batch_spans * 2).min(MOST_SPANS);
     }
     found.sort_by_key(|(key, _)| key.rank());
@@ -201,11 +198,11 @@ pub(crate) async fn page_before(
         let mut at = 0;
         while at < spans.len() && found.len() < wanted {
             let mut new = Vec::new();
-            let reached = spans[at].1;
+            let reached = spans[at].number;
             // Equal starts are told apart by their ids, so they are looked up together.
-            while at < spans.len() && (new.len() < LOOKUP || spans[at].1 == reached) {
-                if met.insert(spans[at].0) {
-                    new.push(spans[at].0);
+            while at < spans.len() && (new.len() < LOOKUP || spans[at].number == reached) {
+                if met.insert(spans[at].trace) {
+                    new.push(spans[at].trace);
                 }
                 at += 1;
             }
@@ -221,15 +218,15 @@ pub(crate) async fn page_before(
         if found.len() >= wanted || spans.len() < batch_spans {
             break;
         }
-        bound = spans.last().map_or(bound, |(_, number)| *number);
+        bound = spans.last().map_or(bound, |key| key.number);
         batch_spans = (batch_spans * 2).min(MOST_SPANS);
     }
     found.sort_by_key(|(key, _)| key.rank());
     Ok(found.split_off(found.len().saturating_sub(wanted)))
 }
 
-/// The traces and numbers of the largest spans, largest first.
-async fn largest(reader: &mut Reader, conditions: Vec<Condition>, order: Order, limit: usize) -> Result<Vec<([u8; 16], i64)>, QueryError> {
+/// The places of the largest spans, in order.
+async fn largest(reader: &mut Reader, conditions: Vec<Condition>, order: Order, limit: usize) -> Result<Vec<Key>, QueryError> {
     first(reader, conditions, order, Direction::LargestFirst, limit).await
 }
 
@@ -239,15 +236,16 @@ async fn first(
     order: Order,
     direction: Direction,
     limit: usize,
-) -> Result<Vec<([u8; 16], i64)>, QueryError> {
-    let selection = Selection::new(Table::Spans, &["trace_id", order.column()], conditions).first(order.column(), direction, limit);
+) -> Result<Vec<Key>, QueryError> {
+    let columns = ["trace_id", order.column()];
+    let selection = Selection::new(Table::Spans, &columns, conditions).first(order.column(), direction, limit).then("trace_id");
     let mut rows = reader.rows(selection).await?;
     let mut spans = Vec::new();
     while let Some(batch) = rows.next().await {
         let batch = batch?;
         let columns = Columns(&batch);
         let (ids, numbers) = (columns.bytes("trace_id")?, columns.integers(order.column())?);
-        spans.extend((0..columns.rows()).filter_map(|row| Some((id(&ids, row)?, numbers.value(row)))));
+        spans.extend((0..columns.rows()).filter_map(|row| Some(Key { trace: id(&ids, row)?, number: numbers.value(row) })));
     }
     Ok(spans)
 }

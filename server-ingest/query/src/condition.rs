@@ -35,6 +35,15 @@ pub enum Condition {
     AtLeast(&'static str, i64),
     /// A 64-bit column is not larger.
     AtMost(&'static str, i64),
+    /// A 64-bit column is smaller, or it is equal and the row is of a trace with a larger id.
+    Behind {
+        /// The column.
+        column: &'static str,
+        /// What it is compared with.
+        value: i64,
+        /// The trace.
+        trace: [u8; 16],
+    },
     /// A column has no value.
     Missing(&'static str),
     /// A column has a value.
@@ -75,6 +84,12 @@ impl Condition {
             Self::Codes { column, codes, is_negated } => one_of(column, codes.iter().map(|code| lit(*code)).collect(), *is_negated),
             Self::AtLeast(column, value) => ident(*column).gt_eq(lit(*value)),
             Self::AtMost(column, value) => ident(*column).lt_eq(lit(*value)),
+            Self::Behind { column, value, trace } => {
+                let column = ident(*column);
+                // The first comparison is what files and pages are left out by.
+                let is_not_before = column.clone().lt_eq(lit(*value));
+                is_not_before.and(column.lt(lit(*value)).or(ident("trace_id").gt(bytes(trace))))
+            }
             Self::Missing(column) => ident(*column).is_null(),
             Self::Present(column) => ident(*column).is_not_null(),
             Self::Traces(ids) => one_of("trace_id", ids.iter().map(|id| bytes(id)).collect(), false),
@@ -84,7 +99,8 @@ impl Condition {
             Self::Tag(test) => call(Test::Attribute(test.clone()), &["tags"]),
             Self::Lists(column, values) => call(Test::Lists(values.clone()), &[column]),
             Self::Text(text) => {
-                call(Test::Text(text.clone()), &["name", "service_name", "status_message", "exception_message", "attributes"])
+                let columns = ["name", "service_name", "status_message", "exception_type", "exception_message", "attributes"];
+                call(Test::Text(text.clone()), &columns)
             }
             Self::Any(conditions) => disjunction(conditions.iter().map(Self::expression)).unwrap_or_else(|| lit(false)),
         }

@@ -6,7 +6,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
 use futures::future::BoxFuture;
@@ -17,6 +18,7 @@ use crate::cut_source::CutSource;
 use crate::error::{Phase, QueryError};
 use crate::reader::Reader;
 use crate::statement;
+use crate::stop::{self, Stop};
 use crate::threads::QueryThreads;
 use crate::trace::{self, Trace};
 use session::Sessions;
@@ -86,8 +88,8 @@ impl Engine {
     pub fn sql<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SqlAnswer, QueryError>> {
         let shared = Arc::clone(&self.shared);
         let sql = sql.to_owned();
-        Box::pin(self.within_limits(async move {
-            let stream = shared.run_text(&sql).await?;
+        Box::pin(self.within_limits(|stop| async move {
+            let stream = shared.run_text(&sql, &stop).await?;
             answer::collect(stream, shared.limits, shared.sessions.memory_pool()).await
         }))
     }
@@ -99,8 +101,8 @@ impl Engine {
     pub fn sql_batches<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SqlBatches, QueryError>> {
         let shared = Arc::clone(&self.shared);
         let sql = sql.to_owned();
-        Box::pin(self.within_limits(async move {
-            let stream = shared.run_text(&sql).await?;
+        Box::pin(self.within_limits(|stop| async move {
+            let stream = shared.run_text(&sql, &stop).await?;
             answer::collect_batches(stream, shared.limits, shared.sessions.memory_pool()).await
         }))
     }
@@ -115,8 +117,8 @@ impl Engine {
         Q: FnOnce(Reader) -> A + Send + 'static,
         A: Future<Output = Result<T, QueryError>> + Send + 'static,
     {
-        let reader = Reader::new(Arc::clone(&self.shared));
-        self.within_limits(async move { question(reader).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.within_limits(|stop| async move { question(Reader::new(shared, stop)).await }).await
     }
 
     /// The spans of a trace in tree order, none if it is unknown.
@@ -127,8 +129,8 @@ impl Engine {
     /// As [`QueryError`] says; a trace of more than [`Limits::max_rows`] spans is refused.
     pub fn trace(&self, trace_id: [u8; 16]) -> BoxFuture<'_, Result<Trace, QueryError>> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(self.within_limits(async move {
-            let stream = shared.run_text(&trace::lookup_sql(&[trace_id])).await?;
+        Box::pin(self.within_limits(move |stop| async move {
+            let stream = shared.run_text(&trace::lookup_sql(&[trace_id]), &stop).await?;
             let traces = trace::collect(stream, shared.limits, shared.sessions.memory_pool()).await?;
             Ok(traces.into_iter().next().unwrap_or_default())
         }))
@@ -140,25 +142,40 @@ impl Engine {
     /// As [`Engine::trace`].
     pub fn traces(&self, trace_ids: Vec<[u8; 16]>) -> BoxFuture<'_, Result<Vec<Trace>, QueryError>> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(self.within_limits(async move {
+        Box::pin(self.within_limits(|stop| async move {
             if trace_ids.is_empty() {
                 return Ok(Vec::new());
             }
-            let stream = shared.run_text(&trace::lookup_sql(&trace_ids)).await?;
+            let stream = shared.run_text(&trace::lookup_sql(&trace_ids), &stop).await?;
             trace::collect(stream, shared.limits, shared.sessions.memory_pool()).await
         }))
     }
 
-    async fn within_limits<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
-    ) -> Result<T, QueryError> {
+    /// How many questions have a turn. One that was given up has it until its work has ended, which is soon.
+    pub fn running(&self) -> usize {
+        self.limits.concurrent_queries.max(1).saturating_sub(self.shared.turns.available_permits())
+    }
+
+    /// What running questions hold of [`Limits::memory_bytes`].
+    pub fn memory_used(&self) -> usize {
+        self.shared.sessions.memory_pool().reserved()
+    }
+
+    async fn within_limits<T, Q, W>(&self, question: Q) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(Stop) -> W,
+        W: Future<Output = Result<T, QueryError>> + Send + 'static,
+    {
         let shared = Arc::clone(&self.shared);
+        let stop = Stop::default();
+        let work = question(stop.clone());
         let work = async move {
             let _turn = shared.turns.acquire().await.expect("the semaphore is never closed");
             work.await
         };
-        let running = self.threads.spawn(work).map_err(|error| QueryError::Internal(format!("could not start query threads: {error}")))?;
+        let running =
+            self.threads.spawn(work, stop).map_err(|error| QueryError::Internal(format!("could not start query threads: {error}")))?;
         match tokio::time::timeout(self.limits.timeout, running).await {
             Ok(Ok(answer)) => answer,
             // The text of a panic may quote data, so it goes to the log of the process alone, where the panic hook writes it.
@@ -175,11 +192,11 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Shared {
-    async fn run_text(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {
-        self.run(statement::parse(sql)?).await
+    async fn run_text(&self, sql: &str, stop: &Stop) -> Result<SendableRecordBatchStream, QueryError> {
+        self.run(statement::parse(sql)?, stop).await
     }
 
-    async fn run(&self, statement: Statement) -> Result<SendableRecordBatchStream, QueryError> {
+    async fn run(&self, statement: Statement, stop: &Stop) -> Result<SendableRecordBatchStream, QueryError> {
         let memory_bytes = self.limits.memory_bytes;
         let failed_plan = |error| QueryError::from_datafusion(&error, Phase::Plan, memory_bytes);
         let mentioned = self.sessions.mentioned(&statement).map_err(failed_plan)?;
@@ -190,7 +207,20 @@ impl Shared {
         let state = self.sessions.with_cuts(cuts, &mentioned.views).await.map_err(failed_plan)?;
         let plan = state.statement_to_plan(statement).await.map_err(|error| mentioned.unknown.explain(failed_plan(error)))?;
         statement::judge_plan(&plan)?;
-        let physical = state.create_physical_plan(&plan).await.map_err(failed_plan)?;
-        execute_stream(physical, state.task_ctx()).map_err(|error| QueryError::from_datafusion(&error, Phase::Run, memory_bytes))
+        self.start(&state, &plan, stop).await
+    }
+
+    /// Plans in full, and begins to work.
+    pub(crate) async fn start(
+        &self,
+        state: &SessionState,
+        plan: &LogicalPlan,
+        stop: &Stop,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let failed = |phase| move |error| QueryError::from_datafusion(&error, phase, self.limits.memory_bytes);
+        let optimized = state.optimize(plan).map_err(failed(Phase::Plan))?;
+        let guarded = stop::guard_joins(optimized, stop).map_err(failed(Phase::Plan))?;
+        let physical = state.query_planner().create_physical_plan(&guarded, state).await.map_err(failed(Phase::Plan))?;
+        execute_stream(physical, state.task_ctx()).map_err(failed(Phase::Run))
     }
 }

@@ -4,6 +4,7 @@
 //! files as a comparison with bytes, which their bloom filters answer.
 
 pub(crate) mod member;
+pub(crate) mod replacing;
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,8 @@ mod engine;
 
 mod threads;
 
+mod stop;
+
 mod statement;
 
 mod condition;

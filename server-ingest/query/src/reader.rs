@@ -11,7 +11,6 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, ident};
-use datafusion::physical_plan::execute_stream;
 use futures::{Stream, StreamExt};
 use scouter_storage::columns::Table;
 use scouter_storage::store::Cut;
@@ -19,6 +18,7 @@ use scouter_storage::store::Cut;
 use crate::condition::{Condition, all_of, time_column};
 use crate::engine::Shared;
 use crate::error::{Phase, QueryError};
+use crate::stop::Stop;
 use crate::table::CutTable;
 
 /// The column that says whether a row passes [`Selection::mark`].
@@ -31,6 +31,12 @@ pub enum Direction {
     LargestFirst,
     /// The smallest.
     SmallestFirst,
+}
+
+const NANOS_A_MILLI: i64 = 1_000_000;
+
+fn start_of_milli(nanos: i64) -> i64 {
+    nanos.div_euclid(NANOS_A_MILLI).saturating_mul(NANOS_A_MILLI)
 }
 
 /// Rows to read.
@@ -46,6 +52,8 @@ pub struct Selection {
     pub mark: Option<Vec<Condition>>,
     /// In the order of this column's values.
     pub order: Option<(&'static str, Direction)>,
+    /// Of equal values, in the order of this column's, smallest first.
+    pub then: Option<&'static str>,
     /// At most so many.
     pub limit: Option<usize>,
 }
@@ -53,7 +61,7 @@ pub struct Selection {
 impl Selection {
     /// All rows of `table` for which `conditions` hold, in any order.
     pub fn new(table: Table, columns: &[&'static str], conditions: Vec<Condition>) -> Self {
-        Self { table, conditions, columns: columns.to_vec(), mark: None, order: None, limit: None }
+        Self { table, conditions, columns: columns.to_vec(), mark: None, order: None, then: None, limit: None }
     }
 
     /// The `limit` rows with the largest `column`, largest first.
@@ -65,6 +73,12 @@ impl Selection {
     pub fn first(mut self, column: &'static str, direction: Direction, limit: usize) -> Self {
         self.order = Some((column, direction));
         self.limit = Some(limit);
+        self
+    }
+
+    /// Rows whose values are equal in the order of `column`, smallest first.
+    pub fn then(mut self, column: &'static str) -> Self {
+        self.then = Some(column);
         self
     }
 
@@ -81,7 +95,9 @@ impl Selection {
             plan = plan.filter(filter)?;
         }
         if let Some((column, direction)) = self.order {
-            plan = plan.sort_with_limit([ident(column).sort(direction == Direction::SmallestFirst, false)], self.limit)?;
+            let first = ident(column).sort(direction == Direction::SmallestFirst, false);
+            let then = self.then.map(|column| ident(column).sort(true, false));
+            plan = plan.sort_with_limit([first].into_iter().chain(then), self.limit)?;
         } else if self.limit.is_some() {
             plan = plan.limit(0, self.limit)?;
         }
@@ -96,14 +112,15 @@ impl Selection {
 /// Reads for one question.
 pub struct Reader {
     shared: Arc<Shared>,
+    stop: Stop,
     cuts: Vec<(Table, Cut)>,
     held: MemoryReservation,
 }
 
 impl Reader {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, stop: Stop) -> Self {
         let held = MemoryConsumer::new("question").register(shared.sessions.memory_pool());
-        Self { shared, cuts: Vec::new(), held }
+        Self { shared, stop, cuts: Vec::new(), held }
     }
 
     /// The most rows that an answer may be made of.
@@ -127,12 +144,12 @@ impl Reader {
         let cut = self.cut(selection.table).await?;
         let plan = selection.plan(&cut).map_err(|error| self.failed(&error, Phase::Plan))?;
         let state = self.shared.sessions.plain();
-        let physical = state.create_physical_plan(&plan).await.map_err(|error| self.failed(&error, Phase::Plan))?;
-        let stream = execute_stream(physical, state.task_ctx()).map_err(|error| self.failed(&error, Phase::Run))?;
+        let stream = self.shared.start(&state, &plan, &self.stop).await?;
         Ok(Rows { stream, memory_bytes: self.shared.limits.memory_bytes })
     }
 
-    /// Bounds of the times of all rows in `table`, first and last, in nanoseconds since 1970; none without rows.
+    /// Bounds of the times of all rows in `table`, first and last, in nanoseconds since 1970; none without rows. They are those of whole
+    /// milliseconds, which is how files keep them, so that they do not change when rows come into files.
     ///
     /// # Errors
     /// The table cannot be read.
@@ -140,15 +157,15 @@ impl Reader {
         let cut = self.cut(table).await?;
         let in_files = cut.snapshot.files.iter().filter_map(|file| {
             let (first, last) = (file.min_time_micros?, file.max_time_micros?);
-            // Bounds are kept to the millisecond.
-            Some((first.saturating_mul(1000), last.saturating_add(1000).saturating_mul(1000).saturating_sub(1)))
+            Some((first.saturating_mul(1000), last.saturating_mul(1000)))
         });
         let column = time_column(table);
         let hot = cut.hot.iter().filter_map(|batch| {
             let times = batch.column_by_name(column)?.as_primitive_opt::<Int64Type>()?;
             Some((arrow::compute::min(times)?, arrow::compute::max(times)?))
         });
-        Ok(in_files.chain(hot).reduce(|left, right| (left.0.min(right.0), left.1.max(right.1))))
+        let bounds = in_files.chain(hot).reduce(|left, right| (left.0.min(right.0), left.1.max(right.1)));
+        Ok(bounds.map(|(first, last)| (start_of_milli(first), start_of_milli(last).saturating_add(NANOS_A_MILLI - 1))))
     }
 
     async fn cut(&mut self, table: Table) -> Result<Cut, QueryError> {

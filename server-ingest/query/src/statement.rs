@@ -2,7 +2,9 @@
 //!
 //! A statement is parsed once and judged three times: its text before parsing, its tree before planning, its plan before
 //! optimizing. The first two and the last bound how deep and how large a query can be, because most code that works on queries
-//! recurses, and a stack that overflows ends the server, acknowledged rows or not.
+//! recurses, and a stack that overflows ends the server, acknowledged rows or not. [`expense`] bounds what one expression can cost.
+
+mod expense;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -39,6 +41,12 @@ const MAX_PLAN_DEPTH: usize = 400;
 /// How deep the lists and structs of an answer may be nested.
 const MAX_TYPE_DEPTH: usize = 50;
 
+/// Structs and maps that a statement makes. Types are trees, and one in which each level holds the one below twice doubles with each.
+const MAX_STRUCTS: usize = 8;
+
+/// Functions that make them.
+const STRUCT_FUNCTIONS: [&str; 5] = ["struct", "named_struct", "row", "map", "make_map"];
+
 /// Steps of a plan, those of a common table expression counted at each use.
 const MAX_PLAN_STEPS: usize = 4000;
 
@@ -68,6 +76,7 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
 pub(crate) fn judge_plan(plan: &LogicalPlan) -> Result<(), QueryError> {
     judge_plan_size(plan)?;
     judge_types(plan)?;
+    expense::judge(plan)?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(plan).map_err(|_| QueryError::NotReadOnly { statement: plan.display().to_string() })
 }
@@ -148,10 +157,22 @@ fn too_deep_expression() -> QueryError {
     QueryError::TooComplex { what: "levels of expressions (a list after IN is one level)", limit: MAX_EXPRESSION_DEPTH }
 }
 
+fn makes_struct(expression: &SqlExpr) -> bool {
+    match expression {
+        SqlExpr::Struct { .. } | SqlExpr::Dictionary(_) | SqlExpr::Map(_) | SqlExpr::Tuple(_) => true,
+        SqlExpr::Function(call) => {
+            let name = call.name.0.last().map(|part| part.to_string().trim_matches('"').to_lowercase());
+            name.is_some_and(|name| STRUCT_FUNCTIONS.contains(&name.as_str()))
+        }
+        _ => false,
+    }
+}
+
 /// Measures the visited tree. The visit ends at the limit of depth, so it never recurses further itself.
 #[derive(Default)]
 struct Measure {
     expression_depth: usize,
+    structs: usize,
     /// For each query that is being visited: the tables it reads so far.
     open: Vec<usize>,
     /// The queries behind the names of common table expressions.
@@ -163,8 +184,12 @@ struct Measure {
 impl Visitor for Measure {
     type Break = QueryError;
 
-    fn pre_visit_expr(&mut self, _: &SqlExpr) -> ControlFlow<QueryError> {
+    fn pre_visit_expr(&mut self, expression: &SqlExpr) -> ControlFlow<QueryError> {
         self.expression_depth += 1;
+        self.structs += usize::from(makes_struct(expression));
+        if self.structs > MAX_STRUCTS {
+            return ControlFlow::Break(QueryError::TooComplex { what: "structs and maps", limit: MAX_STRUCTS });
+        }
         if self.expression_depth > MAX_EXPRESSION_DEPTH { ControlFlow::Break(too_deep_expression()) } else { ControlFlow::Continue(()) }
     }
 

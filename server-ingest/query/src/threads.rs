@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{JoinError, JoinHandle};
 
+use crate::stop::Stop;
+
 /// A kibibyte for each byte of the longest statement.
 const STACK_BYTES: usize = crate::statement::MAX_SQL_BYTES << 10;
 
@@ -30,9 +32,9 @@ impl QueryThreads {
         Self { workers: workers.max(1), runtime: Mutex::new(None) }
     }
 
-    /// Runs `work` on these threads. Dropping the answer stops it.
-    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> std::io::Result<Work<T>> {
-        Ok(Work(self.handle()?.spawn(work)))
+    /// Runs `work` on these threads. Dropping the answer stops it, and sets `stop`.
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static, stop: Stop) -> std::io::Result<Work<T>> {
+        Ok(Work { task: self.handle()?.spawn(work), stop })
     }
 
     fn handle(&self) -> std::io::Result<Handle> {
@@ -63,18 +65,22 @@ impl Drop for QueryThreads {
 
 /// Something that runs on the query threads; dropping this stops it at its next await.
 #[derive(Debug)]
-pub(crate) struct Work<T>(JoinHandle<T>);
+pub(crate) struct Work<T> {
+    task: JoinHandle<T>,
+    stop: Stop,
+}
 
 impl<T> Future for Work<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context)
+        Pin::new(&mut self.task).poll(context)
     }
 }
 
 impl<T> Drop for Work<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.stop.set();
+        self.task.abort();
     }
 }

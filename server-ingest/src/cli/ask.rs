@@ -244,7 +244,7 @@ fn print_table(out: &mut impl Write, answer: &Rows) -> std::io::Result<()> {
     line(&answer.columns)?;
     line(&widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>())?;
     rows.iter().try_for_each(|row| line(row))?;
-    writeln!(out, "({} rows)", rows.len())
+    writeln!(out, "({} row{})", rows.len(), if rows.len() == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::{
 };
 use scouter_answers::{
     AnswerError,
-    scouter::{self, GenAiMetrics, GenAiTable, TagsQuestion, TraceFilters, TraceMetricsQuestion},
+    scouter::{self, DashboardQuestion, GenAiMetrics, GenAiSpanFilters, GenAiTable, TagsQuestion, TraceFilters, TraceMetricsQuestion},
 };
 use serde::Deserialize;
 
@@ -24,6 +24,10 @@ pub(super) fn routes() -> Router<HttpDoors> {
         .route("/scouter/trace/metrics", post(metrics))
         .route("/scouter/trace/baggage", get(baggage))
         .route("/scouter/genai/metrics/{table}", post(genai_metrics))
+        .route("/scouter/genai/spans", post(genai_spans))
+        .route("/scouter/genai/conversation/{id}", get(genai_conversation))
+        .route("/scouter/genai/agent/metrics", post(agent_metrics))
+        .route("/scouter/genai/tool/metrics", post(tool_metrics))
 }
 
 /// The query of `GET /scouter/trace/spans`. Its time range is not looked at: the id says enough, and a trace is not hidden for its age.
@@ -32,6 +36,15 @@ struct TraceQuestion {
     trace_id: Option<String>,
     service_name: Option<String>,
 }
+
+/// The query of `GET /scouter/genai/conversation/{id}`.
+#[derive(Debug, Deserialize)]
+struct ConversationQuestion {
+    start_time: Option<String>,
+    end_time: Option<String>,
+}
+
+const A_DAY: &str = "{\"start_time\": \"2026-01-02T00:00:00Z\", \"end_time\": \"2026-01-03T00:00:00Z\"}";
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 
@@ -100,8 +113,33 @@ async fn genai_metrics(State(doors): State<HttpDoors>, Path(table): Path<String>
     let Some(table) = GenAiTable::from_name(&table) else {
         return respond::<()>(Err(AnswerError::NotFound { what: "GenAI metric", name: table }));
     };
-    respond(match body(question, "{\"start_time\": \"2026-01-02T00:00:00Z\", \"end_time\": \"2026-01-03T00:00:00Z\"}") {
+    respond(match body(question, A_DAY) {
         Ok(question) => scouter::genai_metrics(&doors.engine, table, question).await,
+        Err(error) => Err(error),
+    })
+}
+
+async fn genai_spans(State(doors): State<HttpDoors>, filters: Body<GenAiSpanFilters>) -> Response {
+    respond(match body(filters, "{\"operation_name\": \"chat\", \"limit\": 100}") {
+        Ok(filters) => scouter::genai_spans(&doors.engine, filters).await,
+        Err(error) => Err(error),
+    })
+}
+
+async fn genai_conversation(State(doors): State<HttpDoors>, Path(id): Path<String>, Query(range): Query<ConversationQuestion>) -> Response {
+    respond(scouter::genai_conversation(&doors.engine, &id, range.start_time.as_ref(), range.end_time.as_ref()).await)
+}
+
+async fn agent_metrics(State(doors): State<HttpDoors>, question: Body<DashboardQuestion>) -> Response {
+    respond(match body(question, A_DAY) {
+        Ok(question) => scouter::agent_metrics(&doors.engine, question).await,
+        Err(error) => Err(error),
+    })
+}
+
+async fn tool_metrics(State(doors): State<HttpDoors>, question: Body<DashboardQuestion>) -> Response {
+    respond(match body(question, A_DAY) {
+        Ok(question) => scouter::tool_metrics(&doors.engine, question).await,
         Err(error) => Err(error),
     })
 }

@@ -1,12 +1,13 @@
 //! Scouter's GenAI metrics. Tokens read from and written to a model's cache have no column and are given as 0.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use scouter_query::{Condition, Engine, micros_text};
+use scouter_query::{Engine, micros_text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::filters::time;
+use super::genai_spans::{named, of_model};
 use super::metrics::interval;
 use crate::error::AnswerError;
 use crate::filter::SpanFilter;
@@ -25,9 +26,10 @@ pub struct GenAiMetrics {
     pub operation_name: Option<String>,
     pub provider_name: Option<String>,
     pub model: Option<String>,
+    pub agent_name: Option<String>,
 }
 
-fn hour() -> String {
+pub(super) fn hour() -> String {
     "hour".to_owned()
 }
 
@@ -73,21 +75,20 @@ pub async fn genai_metrics(engine: &Engine, table: GenAiTable, question: GenAiMe
         ..SpanFilter::default()
     };
     let mut conditions = filter.conditions();
-    for (column, value) in [("gen_ai_operation_name", question.operation_name), ("gen_ai_provider_name", question.provider_name)] {
-        conditions.extend(value.map(|value| Condition::OneOf(column, vec![value])));
-    }
-    conditions.extend(question.model.map(|model| {
-        let columns = ["gen_ai_request_model", "gen_ai_response_model"];
-        Condition::Any(columns.map(|column| Condition::OneOf(column, vec![model.clone()])).to_vec())
-    }));
+    conditions.extend(named([
+        ("gen_ai_operation_name", question.operation_name),
+        ("gen_ai_provider_name", question.provider_name),
+        ("gen_ai_agent_name", question.agent_name),
+    ]));
+    conditions.extend(question.model.map(of_model));
     let (groups, buckets) = engine
         .ask(move |mut reader| async move {
-            let (mut groups, mut buckets): (HashMap<Key, Sums>, BTreeMap<i64, Sums>) = (HashMap::new(), BTreeMap::new());
+            let (mut groups, mut buckets): (HashMap<Key, Sums>, HashMap<i64, Sums>) = (HashMap::new(), HashMap::new());
             for_each(&mut reader, conditions, |row| {
                 let text = |text: Option<&str>| text.map(str::to_owned);
                 let key = match table {
                     GenAiTable::Tokens => {
-                        buckets.entry(interval.start_of(row.start)).or_default().add(row);
+                        group(&mut buckets, interval.start_of(row.start))?.add(row);
                         return Ok(());
                     }
                     GenAiTable::Operations => row.operation.map(|operation| (text(Some(operation)), text(row.provider))),
@@ -107,6 +108,8 @@ pub async fn genai_metrics(engine: &Engine, table: GenAiTable, question: GenAiMe
         .await?;
     let mut groups: Vec<(Key, Sums)> = groups.into_iter().collect();
     groups.sort_by(|(left, few), (right, many)| many.tally.count.cmp(&few.tally.count).then_with(|| left.cmp(right)));
+    let mut buckets: Vec<(i64, Sums)> = buckets.into_iter().collect();
+    buckets.sort_by_key(|(start, _)| *start);
     let rows: Vec<Value> = match table {
         GenAiTable::Tokens => buckets.into_iter().map(|(start, sums)| bucket(start, &sums)).collect(),
         _ => groups.into_iter().map(|((name, second), sums)| row(table, name, second, &sums)).collect(),
@@ -122,15 +125,15 @@ pub async fn genai_metrics(engine: &Engine, table: GenAiTable, question: GenAiMe
     Ok(json!({ name: rows }))
 }
 
-fn time_text(nanos: i64) -> String {
+pub(super) fn time_text(nanos: i64) -> String {
     micros_text(nanos.div_euclid(1000))
 }
 
-fn error_rate(sums: &Sums) -> f64 {
+pub(super) fn error_rate(sums: &Sums) -> f64 {
     sums.tally.errors as f64 / sums.tally.count.max(1) as f64
 }
 
-fn average_ms(sums: &Sums) -> f64 {
+pub(super) fn average_ms(sums: &Sums) -> f64 {
     sums.duration_nano as f64 / sums.tally.count.max(1) as f64 / 1e6
 }
 

@@ -9,6 +9,7 @@ mod jaeger;
 mod places;
 mod records;
 mod scouter;
+mod scouter_genai;
 mod search;
 mod shapes;
 #[path = "../../../query/tests/query/stored.rs"]

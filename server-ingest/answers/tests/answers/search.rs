@@ -62,7 +62,7 @@ async fn pages_in_a_row_are_what_looking_through_all_spans_gives() {
     type Passes = fn(u64, &Span) -> bool;
     let services = ["gateway", "answerer", "scorer"];
     assert_eq!(services.len(), 3);
-    let questions: [(&str, Passes); 14] = [
+    let questions: [(&str, Passes); 15] = [
         ("traces?", |_, _| true),
         ("traces?service=scorer", |n, _| n % 3 == 2),
         ("traces?operation=operation 3&operation=operation 4", |n, _| n % 5 >= 3),
@@ -75,6 +75,7 @@ async fn pages_in_a_row_are_what_looking_through_all_spans_gives() {
         ("traces?attr=ratio<2.5", |n, _| n < 20),
         ("traces?attr=http.route[string]!=/", |n, _| n % 3 != 2),
         ("traces?attr=http.route~SCORE&attr=k8s.pod.name=pod-1", |n, _| n % 3 == 1),
+        ("traces?text=valueERROR", |n, _| n % 7 == 0),
         ("traces?attr=gen_ai.request.model!?", |n, _| n % 4 != 0),
         ("traces?attr=exception.type[string]=ValueError&attr=gen_ai.usage.input_tokens?", |n, _| n % 28 == 0),
     ];
@@ -194,4 +195,32 @@ async fn nothing_a_user_writes_becomes_a_query() {
         assert_eq!(kept["values"], json!([]), "{hostile}");
     }
     assert_eq!(ask(&stored.engine, "services").await["services"].as_array().unwrap().len(), 3);
+}
+
+/// So many that no reading at once has them all, and more than are left out by name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traces_of_equal_numbers_come_by_their_ids_without_looking_at_all_of_them() {
+    let stored = store();
+    let span = |trace: u128, start: u64, duration: u64| plain_span(trace, 1, 0, "equal", start, duration);
+    // Ids in another order than they are stored in; every tenth trace has a later span too, and ends later.
+    let ids: Vec<u128> = (0..3000).map(|n| (n * 7919) % 3001 + 1).collect();
+    for (index, part) in ids.chunks(1000).enumerate() {
+        let spans = part.iter().flat_map(|id| {
+            let later = id.is_multiple_of(10).then(|| plain_span(*id, 2, 1, "equal", 5 * SECOND, SECOND));
+            [Some(span(*id, SECOND, SECOND)), later].into_iter().flatten()
+        });
+        stored.put(&request("equal", spans.collect())).await;
+        if index == 1 {
+            stored.store.flush().await.unwrap();
+        }
+    }
+    stored.put(&request("equal", vec![span(9000, 2 * SECOND, 1), span(9001, 1, 2 * SECOND)])).await;
+    let mut sorted = ids;
+    sorted.sort_unstable();
+    let all = |first: u128, last: u128| -> Vec<Value> {
+        [first].into_iter().chain(sorted.iter().copied()).chain([last]).map(|id| hex_text(&trace_id(id)).into()).collect()
+    };
+    for (sort, expected) in [("newest", all(9000, 9001)), ("slowest", all(9001, 9000))] {
+        assert_eq!(pages(&stored, &format!("traces?sort={sort}"), 200).await, expected, "{sort}");
+    }
 }

@@ -21,6 +21,7 @@ use scouter_storage::store::Cut;
 use super::Limits;
 use crate::error::QueryError;
 use crate::functions;
+use crate::stop;
 use crate::table::CutTable;
 use crate::{trace_labels, trace_spans};
 
@@ -28,8 +29,10 @@ const CATALOG: &str = "scouter";
 const SCHEMA: &str = "public";
 const INFORMATION_SCHEMA: &str = "information_schema";
 
-/// Functions that make much out of little where no memory limit sees it, and that no question about spans needs.
-const LEFT_OUT: [&str; 11] = [
+/// Functions that make much out of little where no memory limit sees it, or take time that grows with the square of a text, and that no
+/// question about spans needs.
+const LEFT_OUT: [&str; 12] = [
+    "levenshtein",
     "repeat",
     "lpad",
     "rpad",
@@ -89,9 +92,18 @@ impl Sessions {
         parquet.bloom_filter_on_read = true;
         parquet.pushdown_filters = true;
         parquet.reorder_filters = true;
-        let mut base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let mut base = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_physical_optimizer_rules(stop::physical_rules())
+            .with_default_features()
+            .build();
         for name in LEFT_OUT {
             base.deregister_udf(name).expect("functions can be taken out of a session");
+        }
+        for name in ["replace", "regexp_replace"] {
+            let unbounded = base.udf(name).expect("it is among the usual functions");
+            base.register_udf(Arc::new(functions::replacing::bounded(unbounded))).expect("functions can be put into a session");
         }
         for function in functions::all().into_iter().chain(trace_spans::functions()).chain(trace_labels::functions()) {
             base.register_udf(Arc::new(function)).expect("functions can be put into a session");
