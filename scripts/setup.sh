@@ -48,6 +48,13 @@ check_postgres() {
   install_or_fail postgresql "PostgreSQL is not installed; its initdb and postgres are needed. On Debian: apt-get install postgresql"
 }
 
+# The tests start brokers of their own, on free ports; their programs have to be there.
+check_brokers() {
+  command -v redis-server >/dev/null || install_or_fail redis-server "redis-server is not installed. On Debian: apt-get install redis-server"
+  [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || install_or_fail rabbitmq-server \
+    "rabbitmq-server is not installed. On Debian: apt-get install rabbitmq-server"
+}
+
 # Makes .venv/NAME and installs the requirements files given. A repeated call with unchanged files does nothing.
 # usage: python_environment NAME FILE...
 python_environment() {

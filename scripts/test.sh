@@ -25,6 +25,7 @@ trap 'code=$?; [ "$code" = 0 ] || say "
 step "tools"
 check_tools
 check_postgres
+check_brokers
 cargo --version
 python3 --version
 say "build folder: $CARGO_TARGET_DIR"

@@ -14,7 +14,7 @@ use opentelemetry_sdk::{
 };
 
 use crate::{
-    ConfigError, GrpcConfig, OtlpConfig, Pipeline, QueueConfig, Stats,
+    ConfigError, OtlpConfig, Pipeline, QueueConfig, Stats, TransportConfig,
     encode::{EncodedBatch, EncodedEnvelope, EncodedResource},
 };
 
@@ -46,7 +46,7 @@ impl GrpcSpanExporter {
     ///
     /// # Errors
     /// Every fault of the configuration.
-    pub fn new(config: GrpcConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: impl Into<TransportConfig>) -> Result<Self, ConfigError> {
         Ok(Self::with_pipeline(Pipeline::new(config, QueueConfig::default())?))
     }
 

@@ -7,7 +7,8 @@
 //! | spans of your own, such as a binding to another language | [`encode::SpanWriter`] and [`Pipeline`] |
 //! | features, metrics and evaluations of a model | [`queue::RecordQueue`] |
 //! | monitoring records that are made already | [`Pipeline::send_records`] |
-//! | tests of your own | [`InMemoryExporter`], which keeps what would have been sent |
+//! | another way to the server than gRPC | [`TransportConfig`] with [`Pipeline::new`] |
+//! | tests of your own | [`InMemoryExporter`], which keeps what would have been sent; [`InMemoryTransport`] for a whole pipeline |
 //! | another OTLP server, such as a collector | [`OtlpConfig`] with [`GrpcSpanProcessor::new_otlp`]; both at once: [`GrpcSpanProcessor::with_pipelines`] |
 //!
 //! ```no_run
@@ -53,7 +54,6 @@ pub mod encode;
 pub mod queue;
 
 mod config;
-mod destination;
 mod error;
 mod exporter;
 mod in_memory;
@@ -65,6 +65,7 @@ mod pipeline;
 mod processor;
 mod stats;
 pub mod subscriber;
+pub mod transport;
 
 pub use config::{OutagePolicy, QueueConfig};
 pub use error::{ExportError, FlushError};
@@ -82,6 +83,11 @@ pub use scouter_tonic::{
 };
 pub use stats::{Account, DropReason, Dropped, ShutdownReport, Stats};
 pub use subscriber::{Telemetry, init_tracing};
+#[cfg(feature = "rabbitmq")]
+pub use transport::RabbitMqConfig;
+pub use transport::{HttpConfig, InMemoryTransport, Transport, TransportConfig};
+#[cfg(feature = "redis")]
+pub use transport::{RedisConfig, RedisMode};
 
 pub use opentelemetry;
 pub use opentelemetry_proto;

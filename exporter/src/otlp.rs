@@ -1,10 +1,9 @@
 //! Plain OTLP: the same span bytes to any server that speaks it, over gRPC or HTTP.
 //!
-//! Over gRPC it is the client of `scouter-tonic` without a user; over HTTP it is [`HttpClient`]. What the environment says is read by
-//! `environment`, by the rules of OpenTelemetry's specification.
+//! How requests travel is the transport's; here is its configuration. What the environment says is read by `environment`, by the rules of
+//! OpenTelemetry's specification.
 
 mod environment;
-mod http;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +20,6 @@ use scouter_tonic::{
     limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
 };
 
-pub(crate) use self::http::HttpClient;
 use crate::{ConfigError, ConfigFault, GrpcConfig};
 
 const DEFAULT_GRPC_ENDPOINT: &str = "http://localhost:4317";

@@ -36,8 +36,8 @@ use tokio::sync::oneshot;
 use self::state::{Flushing, Job, Outcome, Phase, Shared, Unit};
 use crate::{
     ConfigError, DropReason, ExportError, FlushError, GrpcConfig, OtlpConfig, QueueConfig, ShutdownReport, Stats,
-    destination::Destination,
     encode::{EncodedBatch, EncodedEnvelope, EncodedRecords, EncodedRequest, MAX_RECORDS_PER_REQUEST, TooLarge},
+    transport::{GrpcTransport, Transport, TransportConfig},
 };
 
 pub(crate) use self::intake::Offer;
@@ -78,19 +78,20 @@ pub(crate) struct Ending {
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipeline")
-            .field("destination", &self.shared().destination)
+            .field("destination", &self.shared().transport)
             .field("queue", &self.shared().queue)
             .finish_non_exhaustive()
     }
 }
 
 impl Pipeline {
-    /// Builds a pipeline to a Scouter server.
+    /// Builds a pipeline over any transport that has a configuration: the type of `config` decides, such as
+    /// [`GrpcConfig`] or [`HttpConfig`](crate::HttpConfig).
     ///
     /// # Errors
     /// Every fault of both configurations, and of the certificate files.
-    pub fn new(config: GrpcConfig, queue: QueueConfig) -> Result<Self, ConfigError> {
-        Self::to(Destination::scouter(config), queue)
+    pub fn new(config: impl Into<TransportConfig>, queue: QueueConfig) -> Result<Self, ConfigError> {
+        Self::to(config.into().build(), queue)
     }
 
     /// Builds a pipeline to any OTLP server, over gRPC or HTTP. It takes no monitoring records.
@@ -98,20 +99,15 @@ impl Pipeline {
     /// # Errors
     /// Every fault of both configurations, and of the certificate files.
     pub fn new_otlp(config: OtlpConfig, queue: QueueConfig) -> Result<Self, ConfigError> {
-        Self::to(Destination::otlp(&config), queue)
+        Self::new(config, queue)
     }
 
-    fn to(destination: Result<Destination, ConfigError>, queue: QueueConfig) -> Result<Self, ConfigError> {
-        match (destination, queue.faults()) {
-            (Ok(destination), faults) if faults.is_empty() => {
-                Ok(Self { handle: Arc::new(Handle { first: Arc::new(Shared::new(destination, queue)) }) })
-            }
-            (Ok(_), faults) => Err(ConfigError { faults }),
-            (Err(mut error), faults) => {
-                error.faults.extend(faults);
-                Err(error)
-            }
-        }
+    /// Builds a pipeline over a transport of one's own.
+    ///
+    /// # Errors
+    /// Every fault of the queue's configuration.
+    pub fn with_transport(transport: Arc<dyn Transport>, queue: QueueConfig) -> Result<Self, ConfigError> {
+        Self::to(Ok(transport), queue)
     }
 
     /// Builds a pipeline whose tokens come from `provider` in place of a login. It is asked on the pipeline's own thread.
@@ -119,7 +115,20 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::new`].
     pub fn with_token_provider(config: GrpcConfig, queue: QueueConfig, provider: Arc<dyn TokenProvider>) -> Result<Self, ConfigError> {
-        Self::to(Destination::scouter_with_tokens(config, provider), queue)
+        Self::to(GrpcTransport::with_tokens(config, provider).map(|transport| Arc::new(transport) as _), queue)
+    }
+
+    fn to(transport: Result<Arc<dyn Transport>, ConfigError>, queue: QueueConfig) -> Result<Self, ConfigError> {
+        match (transport, queue.faults()) {
+            (Ok(transport), faults) if faults.is_empty() => {
+                Ok(Self { handle: Arc::new(Handle { first: Arc::new(Shared::new(transport, queue)) }) })
+            }
+            (Ok(_), faults) => Err(ConfigError { faults }),
+            (Err(mut error), faults) => {
+                error.faults.extend(faults);
+                Err(error)
+            }
+        }
     }
 
     /// Queues an encoded span. Returns false when it was dropped and counted: the queue is full, or shut down.
@@ -148,14 +157,14 @@ impl Pipeline {
         let spans = batch.spans() as u64;
         let bytes = batch.bytes();
         let unit = Unit { spans, ..Unit::default() };
-        let (format, max) = (self.shared().destination.format(), self.shared().destination.max_request_bytes());
+        let (format, max) = (self.shared().transport.format(), self.shared().limits.max_request_bytes);
         self.send_requests(unit, bytes, move || batch.requests_in(format, max))
     }
 
     /// Sends monitoring records over the same connection, in as many requests as their size asks for, and gives the outcome.
     /// The future needs no particular runtime, and is ready within [`Pipeline::timeout`].
     pub fn send_records(&self, records: Vec<MonitoringRecord>) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
-        let max = self.shared().destination.max_request_bytes();
+        let max = self.shared().limits.max_request_bytes;
         let encoded: EncodedRecords = records.iter().collect();
         let unit = Unit { records: records.len() as u64, ..Unit::default() };
         self.send_requests(unit, encoded.bytes(), move || encoded.requests(max, MAX_RECORDS_PER_REQUEST))
@@ -163,12 +172,12 @@ impl Pipeline {
 
     /// The one deadline of a request: connect, login and all attempts. A year for an OTLP destination without a limit.
     pub fn timeout(&self) -> Duration {
-        self.shared().destination.timeout()
+        self.shared().limits.timeout
     }
 
     /// Time for a flush whose caller has no say in it, as in the SDK's `force_flush`.
     pub(crate) fn flush_timeout(&self) -> Duration {
-        self.shared().destination.flush_timeout()
+        self.shared().limits.flush_timeout
     }
 
     /// Delivers everything that ended before this call, and waits for it, blocking the calling thread. Safe from any thread, async
@@ -195,7 +204,7 @@ impl Pipeline {
             if let Some(lost) = state.flushed(flushing) {
                 break if lost == 0 { Ok(()) } else { Err(FlushError::Lost { lost, last_error: state.last_error() }) };
             }
-            if let Some((_, error)) = shared.destination.credentials_pause() {
+            if let Some((_, error)) = shared.transport.credentials_pause() {
                 break Err(FlushError::Credentials { message: error.message().to_owned() });
             }
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
@@ -258,7 +267,7 @@ impl Pipeline {
             tracing::warn!(%error, "no fresh random numbers after a fork");
         }
         let old = self.shared();
-        let fresh = Arc::new(Shared::new(old.destination.with_new_connection(), old.queue.clone()));
+        let fresh = Arc::new(Shared::new(old.transport.with_new_connection(), old.queue.clone()));
         // Dropping it would touch locks and sockets that belong to threads of the parent.
         std::mem::forget(Arc::clone(&self.handle.first));
         if old.next.set(fresh).is_err() {
@@ -326,7 +335,7 @@ impl Pipeline {
     fn refuse_records(&self, number: Option<u64>, unit: Unit) -> Result<(), ExportError> {
         let shared = self.shared();
         match number {
-            Some(number) if unit.records > 0 && !shared.destination.takes_records() => {
+            Some(number) if unit.records > 0 && !shared.takes_records() => {
                 let (reason, message) = (DropReason::Refused, "an OTLP server takes no monitoring records".to_owned());
                 shared.settle(number, 0, unit.records, Outcome::Dropped { reason, message: message.clone() });
                 Err(ExportError::Dropped { count: unit.records, reason, message })
@@ -388,7 +397,7 @@ impl Pipeline {
     }
 
     pub(crate) fn component(&self) -> (&'static str, String) {
-        self.shared().destination.component()
+        self.shared().transport.component()
     }
 
     pub(crate) fn queue_capacity(&self) -> u64 {

@@ -17,7 +17,7 @@ use opentelemetry_sdk::{
 };
 
 use crate::{
-    ConfigError, FlushError, GrpcConfig, OtlpConfig, Pipeline, QueueConfig, Stats,
+    ConfigError, FlushError, OtlpConfig, Pipeline, QueueConfig, Stats, TransportConfig,
     encode::{EncodedEnvelope, EncodedResource, write_span},
 };
 
@@ -68,7 +68,7 @@ impl GrpcSpanProcessor {
     ///
     /// # Errors
     /// Every fault of the configuration.
-    pub fn new(config: GrpcConfig, queue: QueueConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: impl Into<TransportConfig>, queue: QueueConfig) -> Result<Self, ConfigError> {
         Ok(Self::with_pipeline(Pipeline::new(config, queue)?))
     }
 

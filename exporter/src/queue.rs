@@ -44,7 +44,7 @@ use std::{
 };
 
 use self::shared::{Handle, Shared};
-use crate::{ConfigError, FlushError, GrpcConfig, Pipeline};
+use crate::{ConfigError, FlushError, Pipeline, TransportConfig};
 
 pub use self::{
     account::{DroppedItems, ItemDrop, QueueAccount, RecordQueueReport, RecordQueueStats, ValueAccount, ValueSkip},
@@ -114,7 +114,7 @@ impl RecordQueue {
     /// The first file that cannot be used, or every fault of the settings.
     pub fn from_paths(
         paths: impl IntoIterator<Item = (impl Into<String>, impl AsRef<Path>)>,
-        config: GrpcConfig,
+        config: impl Into<TransportConfig>,
         queue: RecordQueueConfig,
     ) -> Result<Self, RecordQueueError> {
         let mut profiles = Vec::new();
@@ -134,7 +134,7 @@ impl RecordQueue {
     /// Every fault of the settings, or an alias that is there twice.
     pub fn new(
         profiles: impl IntoIterator<Item = (impl Into<String>, Profile)>,
-        config: GrpcConfig,
+        config: impl Into<TransportConfig>,
         queue: RecordQueueConfig,
     ) -> Result<Self, RecordQueueError> {
         let pipeline = Pipeline::new(config, queue.pipeline_queue())?;

@@ -15,7 +15,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::{ConfigError, FlushError, GrpcConfig, GrpcSpanProcessor, Pipeline, QueueConfig, ShutdownReport, Stats};
+use crate::{ConfigError, FlushError, GrpcSpanProcessor, Pipeline, QueueConfig, ShutdownReport, Stats, TransportConfig};
 
 /// Time the guard gives to delivery when it is dropped.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ const TRANSPORT_CRATES: [&str; 12] = [
 ///
 /// # Errors
 /// Every fault of the configuration and of the variables read.
-pub fn init_tracing(service_name: impl Into<String>, config: GrpcConfig) -> Result<Telemetry, ConfigError> {
+pub fn init_tracing(service_name: impl Into<String>, config: impl Into<TransportConfig>) -> Result<Telemetry, ConfigError> {
     let resource = Resource::builder().with_service_name(service_name.into()).build();
     init_tracing_with(resource, config, QueueConfig::from_env()?)
 }
@@ -63,7 +63,7 @@ pub fn init_tracing(service_name: impl Into<String>, config: GrpcConfig) -> Resu
 ///
 /// # Errors
 /// Every fault of the configuration.
-pub fn init_tracing_with(resource: Resource, config: GrpcConfig, queue: QueueConfig) -> Result<Telemetry, ConfigError> {
+pub fn init_tracing_with(resource: Resource, config: impl Into<TransportConfig>, queue: QueueConfig) -> Result<Telemetry, ConfigError> {
     let processor = GrpcSpanProcessor::new(config, queue)?;
     let pipeline = processor.pipeline().clone();
     let provider = SdkTracerProvider::builder().with_resource(resource).with_span_processor(processor).build();

@@ -17,6 +17,7 @@ mod retry_info;
 mod session;
 mod tls;
 mod token;
+mod tokens;
 mod whole;
 
 #[cfg(test)]
@@ -44,8 +45,6 @@ use tonic_prost::ProstCodec;
 use self::{
     channel::{Answer, GuardedChannel},
     health::{HealthCheckRequest, HealthCheckResponse},
-    quiet::aloud,
-    session::{Session, Token, Use},
     whole::WholeMessage,
 };
 use crate::{
@@ -64,8 +63,10 @@ pub use self::{
     health::HealthStatus,
     otlp::TraceExportAnswer,
     retry_info::RetryInfo,
+    session::Token,
     tls::TlsFiles,
     token::{BlockingToken, ProvidedToken, TokenError, TokenFuture, TokenProvider},
+    tokens::{Granted, Login, Tokens},
 };
 
 const LOGIN: &str = "/scouter.grpc.v1.AuthService/Login";
@@ -85,7 +86,7 @@ struct Inner {
     endpoint: Endpoint,
     headers: MetadataMap,
     channel: OnceLock<GuardedChannel>,
-    session: Session,
+    tokens: Tokens,
     /// In place of login and renewal.
     provider: Option<Arc<dyn TokenProvider>>,
 }
@@ -133,14 +134,14 @@ impl GrpcClient {
             value.set_sensitive(true);
             headers.append(key, value);
         }
-        Ok(Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), session: Session::new(), provider }) })
+        Ok(Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), tokens: Tokens::default(), provider }) })
     }
 
     /// The same client with a connection and a token of its own, for a process that forked.
     pub fn with_new_connection(&self) -> Self {
         let Inner { config, endpoint, headers, provider, .. } = &*self.inner;
         let (config, endpoint, headers, provider) = (config.clone(), endpoint.clone(), headers.clone(), provider.clone());
-        Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), session: Session::new(), provider }) }
+        Self { inner: Arc::new(Inner { config, endpoint, headers, channel: OnceLock::new(), tokens: Tokens::default(), provider }) }
     }
 
     /// The configuration it was built with.
@@ -175,7 +176,7 @@ impl GrpcClient {
         if self.inner.config.payload == Payload::Json {
             return Ok(true);
         }
-        Ok(self.token(deadline).await?.is_some() && !self.inner.session.accepts_typed_messages())
+        Ok(self.token(deadline).await?.is_some() && !self.inner.tokens.accepts_typed_messages())
     }
 
     async fn insert(&self, request: Bytes, is_typed: bool, deadline: Instant) -> Result<InsertMessageResponse, CallError> {
@@ -226,7 +227,7 @@ impl GrpcClient {
 
     /// While the server refuses the credentials: how long calls still fail at once, and the server's words.
     pub fn credentials_pause(&self) -> Option<(Duration, CallError)> {
-        self.inner.session.pause()
+        self.inner.tokens.pause()
     }
 
     async fn insert_with(
@@ -236,7 +237,7 @@ impl GrpcClient {
         is_typed: bool,
         deadline: Instant,
     ) -> Result<InsertMessageResponse, CallError> {
-        if is_typed && token.is_some() && !self.inner.session.accepts_typed_messages() {
+        if is_typed && token.is_some() && !self.inner.tokens.accepts_typed_messages() {
             // It would answer OK and store nothing: the fields are unknown to it.
             let message = "this server does not read typed spans and records (accepts_typed_messages is false in its login answer)";
             return Err(CallError::new(CallErrorKind::Refused, Code::Unimplemented, message));
@@ -247,119 +248,28 @@ impl GrpcClient {
             && let Some(refreshed) =
                 answer.metadata().get(path::REFRESHED_TOKEN).and_then(|value| value.to_str().ok()).filter(|token| !token.is_empty())
         {
-            // How long it lives is not said. Should it be less than its predecessor's life, UNAUTHENTICATED will tell.
-            self.inner.session.accept(refreshed.to_owned(), self.inner.session.life(), None)?;
+            // Should its life be less than its predecessor's, UNAUTHENTICATED will tell.
+            self.inner.tokens.accept_unasked(refreshed.to_owned())?;
         }
         Ok(answer.into_inner())
     }
 
     /// The token to send; `None` for a client without a user.
     async fn token(&self, deadline: Instant) -> Result<Option<Arc<Token>>, CallError> {
-        if self.inner.config.username.is_empty() && self.inner.provider.is_none() {
-            return Ok(None);
-        }
-        match self.inner.session.current()? {
-            Use::Ready(token) => Ok(Some(token)),
-            Use::RenewSoon(token) => {
-                let Some(_turn) = self.inner.session.turn_now() else { return Ok(Some(token)) };
-                // The old token still works: a renewal that is not answered must leave the call most of its time.
-                let now = Instant::now();
-                let share = now + deadline.saturating_duration_since(now) / 4;
-                match self.refresh(&token, share).await {
-                    Ok(token) => Ok(Some(token)),
-                    Err(error) => {
-                        aloud(|| tracing::debug!(%error, "token not renewed early"));
-                        self.inner.session.postpone_renewal();
-                        Ok(Some(token))
-                    }
-                }
-            }
-            Use::Missing => self.replace_token(None, deadline).await.map(Some),
+        let inner = &self.inner;
+        match &inner.provider {
+            Some(provider) => inner.tokens.current(&FromProvider(provider), deadline).await.map(Some),
+            None if inner.config.username.is_empty() => Ok(None),
+            None => inner.tokens.current(self, deadline).await.map(Some),
         }
     }
 
-    /// A token other than the refused one: somebody else's renewal, or our own.
+    /// A token other than the refused one.
     async fn replace_token(&self, refused: Option<&Token>, deadline: Instant) -> Result<Arc<Token>, CallError> {
-        let _turn = self.inner.session.turn(deadline).await?;
-        if let Some(token) = self.usable(refused)? {
-            return Ok(token);
+        match &self.inner.provider {
+            Some(provider) => self.inner.tokens.replace(&FromProvider(provider), refused, deadline).await,
+            None => self.inner.tokens.replace(self, refused, deadline).await,
         }
-        if let Some(provider) = &self.inner.provider {
-            return self.ask(provider, refused, deadline).await.inspect_err(|error| {
-                if error.kind() == CallErrorKind::Credentials && self.inner.session.refuse(error.clone()) {
-                    aloud(|| {
-                        tracing::error!(message = error.message(), "the token provider gives no token; nothing is sent until it does")
-                    });
-                }
-            });
-        }
-        if let Some(refused) = refused {
-            match self.refresh(refused, deadline).await {
-                Ok(token) => return Ok(token),
-                Err(error) if matches!(error.kind(), CallErrorKind::Retryable | CallErrorKind::DeadlineExceeded) => return Err(error),
-                Err(error) => aloud(|| tracing::debug!(%error, "token not renewed, logging in")),
-            }
-        }
-        self.log_in(deadline).await
-    }
-
-    /// What another call obtained while this one waited for its turn.
-    fn usable(&self, refused: Option<&Token>) -> Result<Option<Arc<Token>>, CallError> {
-        match refused {
-            Some(_) => self.inner.session.replaced(refused),
-            None => Ok(match self.inner.session.current()? {
-                Use::Ready(token) | Use::RenewSoon(token) => Some(token),
-                Use::Missing => None,
-            }),
-        }
-    }
-
-    async fn log_in(&self, deadline: Instant) -> Result<Arc<Token>, CallError> {
-        let config = &self.inner.config;
-        let request = LoginRequest { username: config.username.clone(), password: config.password.reveal().to_owned() };
-        let answer: Result<Response<LoginResponse>, _> = self.call("login", LOGIN, ProstCodec::default(), request, None, deadline).await;
-        let answer = answer.map_err(|error| match error.code() {
-            Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::InvalidArgument if !error.is_retryable() => {
-                let error = error.with_kind(CallErrorKind::Credentials);
-                if self.inner.session.refuse(error.clone()) {
-                    aloud(|| {
-                        tracing::error!(
-                            server = %config.server_uri,
-                            username = %config.username,
-                            message = error.message(),
-                            "the server refuses user and password; nothing is sent until it accepts them"
-                        );
-                    });
-                }
-                error
-            }
-            _ => error,
-        })?;
-        let answer = answer.into_inner();
-        if answer.token.is_empty() {
-            return Err(CallError::new(CallErrorKind::Refused, Code::Internal, format!("login gave no token: {}", answer.message)));
-        }
-        self.inner.session.accept(answer.token, life(answer.expires_in_seconds), Some(answer.accepts_typed_messages))
-    }
-
-    /// A token from the provider. It knows nothing of the server: typed messages are sent.
-    async fn ask(&self, provider: &Arc<dyn TokenProvider>, refused: Option<&Token>, deadline: Instant) -> Result<Arc<Token>, CallError> {
-        let ProvidedToken { token, life } = token::provide(provider, refused.map(|token| token.text.clone()), deadline).await?;
-        self.inner.session.accept(token.reveal().to_owned(), life, Some(true))
-    }
-
-    async fn refresh(&self, token: &Token, deadline: Instant) -> Result<Arc<Token>, CallError> {
-        if let Some(provider) = &self.inner.provider {
-            return self.ask(provider, None, deadline).await;
-        }
-        let request = RefreshTokenRequest { access_token: token.text.reveal().to_owned() };
-        let answer: Response<RefreshTokenResponse> =
-            self.call("token renewal", REFRESH_TOKEN, ProstCodec::default(), request, None, deadline).await?;
-        let answer = answer.into_inner();
-        if answer.token.is_empty() {
-            return Err(CallError::new(CallErrorKind::Refused, Code::Internal, format!("renewal gave no token: {}", answer.message)));
-        }
-        self.inner.session.accept(answer.token, life(answer.expires_in_seconds), None)
     }
 
     /// A call whose message is encoded already: copied only to be compressed.
@@ -458,6 +368,69 @@ impl GrpcClient {
             Compression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
             Compression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),
         }
+    }
+}
+
+impl Login for GrpcClient {
+    async fn log_in(&self, _refused: Option<&Token>, deadline: Instant) -> Result<Granted, CallError> {
+        let config = &self.inner.config;
+        let request = LoginRequest { username: config.username.clone(), password: config.password.reveal().to_owned() };
+        let answer: Result<Response<LoginResponse>, _> = self.call("login", LOGIN, ProstCodec::default(), request, None, deadline).await;
+        let answer = answer.map_err(|error| match error.code() {
+            Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::InvalidArgument if !error.is_retryable() => {
+                error.with_kind(CallErrorKind::Credentials)
+            }
+            _ => error,
+        })?;
+        let LoginResponse { token, message, expires_in_seconds, accepts_typed_messages, .. } = answer.into_inner();
+        if token.is_empty() {
+            return Err(CallError::new(CallErrorKind::Refused, Code::Internal, format!("login gave no token: {message}")));
+        }
+        Ok(Granted { token, life: life(expires_in_seconds), accepts_typed_messages: Some(accepts_typed_messages) })
+    }
+
+    async fn renew(&self, token: &Token, deadline: Instant) -> Result<Granted, CallError> {
+        let request = RefreshTokenRequest { access_token: token.text.reveal().to_owned() };
+        let answer: Response<RefreshTokenResponse> =
+            self.call("token renewal", REFRESH_TOKEN, ProstCodec::default(), request, None, deadline).await?;
+        let RefreshTokenResponse { token, message, expires_in_seconds, .. } = answer.into_inner();
+        if token.is_empty() {
+            return Err(CallError::new(CallErrorKind::Refused, Code::Internal, format!("renewal gave no token: {message}")));
+        }
+        Ok(Granted { token, life: life(expires_in_seconds), accepts_typed_messages: None })
+    }
+
+    fn tell_refused(&self, error: &CallError) {
+        let GrpcConfig { server_uri, username, .. } = &self.inner.config;
+        let message = error.message();
+        tracing::error!(server = %server_uri, username = %username, message, "the server refuses user and password; nothing is sent until it accepts them");
+    }
+}
+
+/// Tokens from elsewhere. Who gives them knows nothing of the server: typed messages are sent.
+struct FromProvider<'a>(&'a Arc<dyn TokenProvider>);
+
+impl FromProvider<'_> {
+    async fn ask(&self, refused: Option<Secret>, deadline: Instant) -> Result<Granted, CallError> {
+        let ProvidedToken { token, life } = token::provide(self.0, refused, deadline).await?;
+        Ok(Granted { token: token.reveal().to_owned(), life, accepts_typed_messages: Some(true) })
+    }
+}
+
+impl Login for FromProvider<'_> {
+    /// A provider is told what was refused.
+    const RENEWS_REFUSED: bool = false;
+
+    async fn log_in(&self, refused: Option<&Token>, deadline: Instant) -> Result<Granted, CallError> {
+        self.ask(refused.map(|token| token.text.clone()), deadline).await
+    }
+
+    async fn renew(&self, _token: &Token, deadline: Instant) -> Result<Granted, CallError> {
+        self.ask(None, deadline).await
+    }
+
+    fn tell_refused(&self, error: &CallError) {
+        tracing::error!(message = error.message(), "the token provider gives no token; nothing is sent until it does");
     }
 }
 

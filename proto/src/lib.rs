@@ -3,6 +3,7 @@
 //! | module | feature | what it holds |
 //! | --- | --- | --- |
 //! | [`grpc`], [`message`] | always | the messages of `scouter.grpc.v1` and `scouter.message.v1` |
+//! | [`broker`] | always | how a broker's message says what it is |
 //! | [`codec`] | always | a tonic codec that hands over bytes and builds nothing |
 //! | [`group`] | always | the rows of a [`message::RecordGroup`] |
 //! | [`limits`] | always | sizes both sides agree on |
@@ -12,6 +13,7 @@
 //! `all` is `client` and `server`. A build with `client` alone compiles no server code and no server dependency.
 //! OTLP's messages are those of the `opentelemetry-proto` crate.
 
+pub mod broker;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;

@@ -13,6 +13,9 @@ use crate::error::Faults;
 pub(crate) enum TransportType {
     Grpc,
     Http,
+    #[pyo3(name = "RabbitMQ")]
+    RabbitMq,
+    Redis,
 }
 
 /// Where Scouter's gRPC server is and who calls it.

@@ -24,9 +24,8 @@ use scouter_exporter::queue::{self as rust, DriftType, ItemDrop, Profile, Record
 
 use self::row::Row;
 use crate::{
-    config::GrpcConfig,
     error::{Faults, config_error},
-    log, wait,
+    log, transport, wait,
 };
 
 pub(crate) use item::{EntityType, EvalRecord, Feature, Features, Metric, Metrics};
@@ -54,13 +53,13 @@ pub(crate) struct Queue {
 impl RecordQueue {
     #[staticmethod]
     #[pyo3(signature = (paths, transport_config=None))]
-    fn from_paths(paths: Vec<(String, PathBuf)>, transport_config: Option<PyRef<'_, GrpcConfig>>) -> PyResult<Self> {
+    fn from_paths(paths: Vec<(String, PathBuf)>, transport_config: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         Self::new(paths.into_iter().map(|(alias, path)| (alias, Profile::from_path(path))), transport_config)
     }
 
     #[staticmethod]
     #[pyo3(signature = (profiles, transport_config=None))]
-    fn from_json(profiles: Vec<(String, String)>, transport_config: Option<PyRef<'_, GrpcConfig>>) -> PyResult<Self> {
+    fn from_json(profiles: Vec<(String, String)>, transport_config: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         Self::new(profiles.into_iter().map(|(alias, json)| (alias, Profile::from_json(json))), transport_config)
     }
 
@@ -99,9 +98,9 @@ impl RecordQueue {
 impl RecordQueue {
     fn new(
         profiles: impl Iterator<Item = (String, Result<Profile, rust::ProfileError>)>,
-        transport_config: Option<PyRef<'_, GrpcConfig>>,
+        transport_config: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let config = GrpcConfig::or_from_env(transport_config)?;
+        let config = transport::config(transport_config)?;
         let mut faults = Faults::default();
         let mut good = Vec::new();
         for (alias, profile) in profiles {

@@ -420,7 +420,7 @@ def test_what_cannot_be_used_at_the_start_is_named(unreachable: GrpcConfig, tmp_
     words = str(caught.value)
     assert f"queue `one`: cannot read the profile `{tmp_path / 'none.json'}`" in words
     assert f"queue `two`: the profile `{broken}`: `features` must be an object, not missing" in words
-    with pytest.raises(scouter.ConfigError, match=r"must be a scouter\.transport\.GrpcConfig, not str"):
+    with pytest.raises(scouter.ConfigError, match=r"must be a scouter\.transport\.GrpcConfig or another one of .*, not str"):
         ScouterQueue.from_path({}, cast(GrpcConfig, "http://localhost"))
     with pytest.raises(scouter.ConfigError, match=r"model_dump_json\(\), a dict or JSON, not int"):
         ScouterQueue.from_profile(7, unreachable)

@@ -22,6 +22,7 @@ use crate::{
     admission::Admission,
     auth::Auth,
     config::{Checked, Secret, key_folder},
+    consumer::{self, Taker},
     grpc::{self, GrpcDoors, Health, Threshold},
     http::{self, Front, HttpDoors, Life, Stage},
     ingest::Ingest,
@@ -69,7 +70,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let ingest =
         Arc::new(Ingest::new(Arc::clone(&store), Arc::clone(&profiles), recovery.recent_batch_ids, Arc::clone(&metrics), turns.clone()));
     let intake = Intake {
-        admission,
+        admission: admission.clone(),
         turns,
         max_request_bytes: config.max_request_bytes,
         body_silence: config.silence_timeout,
@@ -83,6 +84,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     if let Some(listener) = listeners.otlp_grpc {
         doors.open(listener, Threshold::before(otlp_routes.into_axum_router(), &grpc_doors));
     }
+    let taker = Taker::new(Arc::clone(&ingest), admission, Arc::clone(&metrics), config.max_request_bytes);
     let http_doors = HttpDoors {
         ingest: Arc::clone(&ingest),
         auth,
@@ -99,6 +101,9 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
         doors.open(listener, http::otlp_routes(http_doors.clone()));
     }
     front.open(http::all_routes(http_doors));
+    for consumer in consumer::of(&config.brokers) {
+        consumer::supervise(consumer, taker.clone(), stop.clone(), &mut doors.tasks);
+    }
     life.enter(Stage::Ready);
     announce(&addresses)?;
 

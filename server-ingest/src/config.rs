@@ -17,7 +17,10 @@ use thiserror::Error;
 
 use crate::{admission::MemoryPlan, auth::Accounts, postgres_target::Target, tls::TlsFiles};
 
+mod brokers;
 pub mod file;
+
+pub use brokers::{BrokerOptions, Brokers, RabbitMq, Redis};
 
 const MIB: usize = 1024 * 1024;
 
@@ -44,6 +47,10 @@ pub struct Config {
     /// PostgreSQL that gets records, profiles and tags too, in Scouter's schema: postgres://user:password@host:5432/database
     #[arg(long, env = "DATABASE_URI", value_name = "URI", hide_env_values = true)]
     pub database_uri: Option<Secret>,
+
+    /// Where requests come from beside the listeners.
+    #[command(flatten)]
+    pub brokers: BrokerOptions,
 
     /// Where Scouter's gRPC services and OTLP/gRPC listen
     #[arg(long, env = "SCOUTER_GRPC_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDR")]
@@ -171,6 +178,8 @@ pub struct Checked {
     pub durability: scouter_storage::log::Durability,
     /// The database that gets records too, if any.
     pub database: Option<Target>,
+    /// Where requests are taken from beside the listeners.
+    pub brokers: Brokers,
     /// The Scouter gRPC listener.
     pub grpc: SocketAddr,
     /// The HTTP listener.
@@ -263,6 +272,7 @@ impl Config {
         let checked = Checked {
             maintenance,
             database,
+            brokers: self.brokers.check(&mut faults),
             user: self.user(&storage, open, &mut faults),
             tls: self.tls(open, &mut faults),
             storage,

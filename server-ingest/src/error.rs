@@ -55,6 +55,12 @@ pub enum IngestError {
     /// A content type that is none of OTLP's.
     #[error("the content type is not one of OTLP's; send application/x-protobuf or application/json")]
     UnknownContentType,
+    /// A broker's message that does not say what it is.
+    #[error("the message says that it is {said:?}; it is Scouter's protobuf, OTLP's, or Scouter's JSON")]
+    UnknownMessage {
+        /// What it says.
+        said: String,
+    },
     /// The body stopped coming, or came too slowly.
     #[error("the request's body came too slowly; send it again")]
     TooSlow,
@@ -116,7 +122,7 @@ impl IngestError {
                 refused(Code::InvalidArgument, 400)
             }
             Self::UnknownEncoding { .. } => refused(Code::Unimplemented, 415),
-            Self::UnknownContentType => refused(Code::InvalidArgument, 415),
+            Self::UnknownContentType | Self::UnknownMessage { .. } => refused(Code::InvalidArgument, 415),
             Self::NotServed { .. } => refused(Code::Unimplemented, 404),
             // Over gRPC a client repeats it, over HTTP it does not, as OTLP's tables have it.
             Self::TooSlow => refused(Code::DeadlineExceeded, 408),

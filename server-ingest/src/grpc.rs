@@ -25,8 +25,8 @@ mod raw;
 mod threshold;
 
 use auth_service::AuthDoor;
-pub(crate) use insert::otlp_response;
 use insert::{InsertMessage, OtlpExport};
+pub(crate) use insert::{insert_response, otlp_response};
 use not_served::{Logs, MetricPoints, NotServed, Profiles};
 use raw::{MessageServicePath, RawUnary, TraceServicePath};
 pub use threshold::Threshold;

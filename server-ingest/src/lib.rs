@@ -14,6 +14,7 @@
 pub mod app;
 pub mod cli;
 
+pub mod consumer;
 pub mod grpc;
 pub mod http;
 pub mod listener;

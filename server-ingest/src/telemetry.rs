@@ -129,7 +129,7 @@ impl Metrics {
         registry.register_with_unit("ingest_stage", "Time a request takes in each part of its way", Unit::Seconds, stages.clone());
         connections.register(&mut registry);
         // There from the start, so that a rate begins at zero.
-        for door in [Door::ScouterGrpc, Door::OtlpGrpc, Door::OtlpHttp, Door::ScouterHttp].map(door_label) {
+        for door in Door::ALL.map(door_label) {
             for family in [&spans, &records, &rejected_spans, &rejected_records, &bytes] {
                 drop(family.get_or_create(&DoorLabels { door }));
             }
@@ -202,6 +202,8 @@ fn door_label(door: Door) -> &'static str {
         Door::OtlpGrpc => "otlp_grpc",
         Door::OtlpHttp => "otlp_http",
         Door::ScouterHttp => "scouter_http",
+        Door::RabbitMq => "rabbitmq",
+        Door::Redis => "redis",
     }
 }
 

@@ -65,10 +65,16 @@ impl Server {
 
     /// At these addresses; its messages go to `server.log` in `folder`, after those of servers before it.
     pub(crate) async fn start_at(folder: &TempDir, addresses: &Addresses) -> Self {
+        Self::start_with(folder, addresses, &[]).await
+    }
+
+    /// The same, with more flags.
+    pub(crate) async fn start_with(folder: &TempDir, addresses: &Addresses, flags: &[String]) -> Self {
         let storage = folder.path().join("storage");
         let log_path = folder.path().join("server.log");
         let log = File::options().create(true).append(true).open(&log_path).expect("the test's folder is writable");
-        let mut child = command(&storage, addresses).stdout(Stdio::piped()).stderr(log).spawn().expect("the server's program starts");
+        let mut child =
+            command(&storage, addresses).args(flags).stdout(Stdio::piped()).stderr(log).spawn().expect("the server's program starts");
 
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let ready = async {
@@ -182,7 +188,9 @@ fn command(storage: &Path, addresses: &Addresses) -> Command {
         command.args([flag, address]);
     }
     // Variables of the machine the test runs on have no say.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SCOUTER_")) {
+    for (name, _) in std::env::vars_os()
+        .filter(|(name, _)| ["SCOUTER_", "REDIS_", "RABBITMQ_"].iter().any(|own| name.to_string_lossy().starts_with(own)))
+    {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).kill_on_drop(true);

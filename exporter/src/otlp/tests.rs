@@ -1,14 +1,14 @@
 use std::time::{Duration, SystemTime};
 
-use ::http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prost::Message;
 use scouter_tonic::client::CallErrorKind;
 
 use super::{
     environment::{self, Warning},
-    http::{RpcStatus, refusal},
     *,
 };
+use crate::transport::{RpcStatus, refusal};
 
 type Pairs = &'static [(&'static str, &'static str)];
 

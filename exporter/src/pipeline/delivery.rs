@@ -133,7 +133,7 @@ impl Drop for OnSideLine<'_> {
 impl Delivery {
     async fn attempts(&mut self, request: &EncodedRequest) -> End {
         let shared = Arc::clone(&self.shared);
-        let timeout = shared.destination.timeout();
+        let timeout = shared.limits.timeout;
         let mut attempts = 0_u32;
         let mut failures_alone = 0_u32;
         let mut failures_in_shutdown = 0_u32;
@@ -164,7 +164,7 @@ impl Delivery {
                 // A deadline is that of an attempt, unless the request has one of its own.
                 CallErrorKind::Retryable | CallErrorKind::DeadlineExceeded => {}
                 CallErrorKind::Credentials if self.deadline.is_none() && self.shutdown.borrow().is_none() => {
-                    let pause = shared.destination.credentials_pause().map(|(pause, _)| Instant::now() + pause);
+                    let pause = shared.transport.credentials_pause().map(|(pause, _)| Instant::now() + pause);
                     self.rest(&shared, pause).await;
                 }
                 CallErrorKind::Credentials | CallErrorKind::Unauthenticated => {
@@ -244,7 +244,7 @@ impl Delivery {
     /// One attempt; a shutdown that begins meanwhile shortens it.
     async fn attempt(&mut self, request: &EncodedRequest, deadline: Instant) -> Result<Outcome, CallError> {
         let shared = Arc::clone(&self.shared);
-        let call = shared.destination.send(request.body.clone(), deadline.into());
+        let call = shared.transport.send(request.body.clone(), deadline.into());
         tokio::pin!(call);
         let answer = loop {
             let limit = self.shutdown.borrow_and_update().filter(|limit| *limit < deadline);
@@ -307,11 +307,11 @@ impl Delivery {
 
     /// For an answer that says that the request is too large, and that nothing of it was stored.
     fn make_smaller(&self, request: &EncodedRequest, error: &CallError) -> End {
-        if let Some(halves) = request.halve(self.shared.destination.format()) {
+        if let Some(halves) = request.halve(self.shared.transport.format()) {
             aloud(|| tracing::debug!(bytes = request.body.len(), %error, "the server finds a request too large; it gets the halves"));
             return End::Halved(halves);
         }
-        let name = first_name(request, self.shared.destination.format()).unwrap_or_else(|| "?".to_owned());
+        let name = first_name(request, self.shared.transport.format()).unwrap_or_else(|| "?".to_owned());
         let message = format!("`{name}` alone is too large for the server, at {} bytes: {error}", request.body.len());
         aloud(|| tracing::warn!(%message, "dropped: too large"));
         End::Settled(dropped(DropReason::TooLarge, message))

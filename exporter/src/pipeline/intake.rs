@@ -29,7 +29,7 @@ impl Shared {
             intake.dropped.add(DropReason::Shutdown, 1);
             return false;
         }
-        if EncodedBatch::framed_len(span.len()) > self.destination.max_request_bytes() {
+        if EncodedBatch::framed_len(span.len()) > self.limits.max_request_bytes {
             intake.dropped.add(DropReason::TooLarge, 1);
             drop(intake);
             let too_large = TooLarge { name: span_name(span).unwrap_or("?").to_owned(), bytes: span.len(), is_record: false };
@@ -60,7 +60,7 @@ impl Shared {
         let mut intake = self.lanes.of_this_thread();
         let refused = if intake.is_closed {
             Some(DropReason::Shutdown)
-        } else if !self.destination.takes_records() {
+        } else if !self.takes_records() {
             Some(DropReason::Refused)
         } else {
             None
@@ -113,7 +113,7 @@ impl Shared {
     fn is_full(&self, batch: &EncodedBatch) -> bool {
         batch.spans() >= self.queue.max_batch_spans
             || batch.records() >= RECORDS_WORTH_A_REQUEST
-            || batch.bytes() >= self.destination.max_request_bytes() / 2
+            || batch.bytes() >= self.limits.max_request_bytes / 2
     }
 
     /// Moves what is in the lanes to the queue.
@@ -149,7 +149,7 @@ impl State {
         if let Some((number, last)) = self.batches.back_mut()
             && last.spans() + spans <= shared.queue.max_batch_spans
             && last.records() + records <= RECORDS_WORTH_A_REQUEST
-            && last.bytes() + intake.batch.bytes() < shared.destination.max_request_bytes() / 2
+            && last.bytes() + intake.batch.bytes() < shared.limits.max_request_bytes / 2
             && let Some(unit) = self.units.get_mut(number)
         {
             last.append(&intake.batch);

@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{
     DropReason, ExportError, QueueConfig, Stats,
-    destination::Destination,
-    encode::{EncodedBatch, EncodedRequest, TooLarge},
+    encode::{EncodedBatch, EncodedRequest, RequestFormat, TooLarge},
     stats::Account,
+    transport::{Limits, Transport},
 };
 
 /// A span after a pause waits this long for company instead of the whole delay, so that a first look shows something.
@@ -33,7 +33,9 @@ const MAX_SPARE_BATCHES: usize = 8;
 
 /// Everything the handles and the worker have in common.
 pub(super) struct Shared {
-    pub(super) destination: Destination,
+    /// How requests travel.
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) limits: Limits,
     pub(super) queue: QueueConfig,
     pub(super) budget: Budget,
     pub(super) lanes: Lanes,
@@ -145,7 +147,7 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub(super) fn new(destination: Destination, queue: QueueConfig) -> Self {
+    pub(super) fn new(transport: Arc<dyn Transport>, queue: QueueConfig) -> Self {
         let state = State {
             phase: Phase::Open,
             stats: Stats::default(),
@@ -164,7 +166,8 @@ impl Shared {
             spare: Vec::new(),
         };
         Self {
-            destination,
+            limits: transport.limits(),
+            transport,
             budget: Budget::new(queue.max_spans, queue.max_bytes),
             queue,
             lanes: Lanes::new(),
@@ -179,6 +182,11 @@ impl Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
+    }
+
+    /// OTLP has no place for monitoring records.
+    pub(super) fn takes_records(&self) -> bool {
+        self.transport.format() == RequestFormat::Scouter
     }
 
     /// No code panics while holding the lock; should that ever be wrong, the counters are still worth more than a second panic.
@@ -309,7 +317,7 @@ impl Shared {
     }
 
     pub(super) fn describe(&self, TooLarge { name, bytes, .. }: &TooLarge) -> String {
-        let max = self.destination.max_request_bytes();
+        let max = self.limits.max_request_bytes;
         format!("`{name}` has {bytes} bytes, which is more than a request of {max} bytes can hold")
     }
 
@@ -342,7 +350,7 @@ impl Shared {
                 return Step::Wait(None);
             }
             if state.phase == Phase::Open
-                && let Some((pause, _)) = self.destination.credentials_pause()
+                && let Some((pause, _)) = self.transport.credentials_pause()
             {
                 // What is queued stays queued: the next attempt would fail at once.
                 return Step::Wait(Some(Instant::now() + pause));

@@ -25,6 +25,9 @@ const MAX_SIDELINED: usize = 64;
 /// Time the worker leaves between the deadline of a shutdown and giving up, so that answers in the last moment count.
 const LAST_MOMENT: Duration = Duration::from_millis(5);
 
+/// For an orderly end of connections.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Pause before the worker starts again after a panic, so that one that comes back does not cost a processor.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
@@ -90,13 +93,13 @@ async fn work(shared: &Arc<Shared>) {
                 continue;
             }
             Step::Cut(unit, batch) => {
-                let (requests, too_large) = batch.requests_in(shared.destination.format(), shared.destination.max_request_bytes());
+                let (requests, too_large) = batch.requests_in(shared.transport.format(), shared.limits.max_request_bytes);
                 shared.recycle(batch);
                 // The account holds the outcome; nobody waits for this one.
                 let _counted = shared.drop_too_large(unit, &too_large);
                 let deadline = match shared.queue.outage {
                     OutagePolicy::Keep => None,
-                    OutagePolicy::Drop => Some(Instant::now() + shared.destination.timeout()),
+                    OutagePolicy::Drop => Some(Instant::now() + shared.limits.timeout),
                 };
                 for request in requests {
                     let job = Job { unit, request, deadline, reply: None };
@@ -126,6 +129,9 @@ async fn work(shared: &Arc<Shared>) {
         }
     }
     warnings.last(shared);
+    // Nobody waits for this: whoever shut down has his report already.
+    let deadline = tokio::time::Instant::now() + CLOSE_TIMEOUT;
+    let _ended_or_not = tokio::time::timeout_at(deadline, shared.transport.close(deadline)).await;
 }
 
 /// Says that something was dropped: at most once in a while, with totals, and from the worker's thread only.

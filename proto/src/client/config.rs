@@ -399,6 +399,14 @@ impl GrpcConfig {
         faults
     }
 
+    /// The server's address with a scheme.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn address(&self) -> Result<String, ConfigFault> {
+        Target::parse(&self.server_uri, self.insecure).map(|target| target.endpoint)
+    }
+
     fn sends_credentials(&self) -> bool {
         !self.username.is_empty() || self.headers.iter().any(|(name, _)| is_credential(name))
     }

@@ -29,11 +29,18 @@ const MAX_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A token as it is sent.
 #[derive(Debug)]
-pub(super) struct Token {
+pub struct Token {
     generation: u64,
     pub(super) text: Secret,
     /// `Bearer <token>`, marked sensitive.
     pub(super) header: AsciiMetadataValue,
+}
+
+impl Token {
+    /// The token, without `Bearer`.
+    pub fn text(&self) -> &Secret {
+        &self.text
+    }
 }
 
 /// The state shared by all calls of a client.

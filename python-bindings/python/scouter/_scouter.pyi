@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AnyValue, Attributes
 from typing_extensions import Self, disjoint_base
 
-from scouter.transport._http import HttpConfig
+from scouter.transport import TransportConfig
 
 __all__ = [
     "CurrentSpan",
@@ -60,6 +60,8 @@ class TransportType:
 
     Grpc: ClassVar[TransportType]
     Http: ClassVar[TransportType]
+    RabbitMQ: ClassVar[TransportType]
+    Redis: ClassVar[TransportType]
     def __eq__(self, value: object, /) -> bool: ...
     def __ge__(self, value: object, /) -> bool: ...
     def __gt__(self, value: object, /) -> bool: ...
@@ -161,7 +163,7 @@ class SpanProcessor:
 
     def __new__(
         cls,
-        transport_config: GrpcConfig | HttpConfig | None = None,
+        transport_config: TransportConfig | None = None,
         *,
         max_queue_size: int | None = None,
         scheduled_delay_ms: int | None = None,
@@ -203,7 +205,7 @@ class SpanExporter:
 
     def __new__(
         cls,
-        transport_config: GrpcConfig | HttpConfig | None = None,
+        transport_config: TransportConfig | None = None,
         *,
         otlp: OtlpTarget | None = None,
         sample_ratio: float | None = None,
@@ -576,9 +578,9 @@ class RecordQueue:
     """The Rust half of `scouter.ScouterQueue`."""
 
     @staticmethod
-    def from_paths(paths: Sequence[tuple[str, str]], transport_config: GrpcConfig | None = None) -> RecordQueue: ...
+    def from_paths(paths: Sequence[tuple[str, str]], transport_config: TransportConfig | None = None) -> RecordQueue: ...
     @staticmethod
-    def from_json(profiles: Sequence[tuple[str, str]], transport_config: GrpcConfig | None = None) -> RecordQueue: ...
+    def from_json(profiles: Sequence[tuple[str, str]], transport_config: TransportConfig | None = None) -> RecordQueue: ...
     def queues(self) -> list[tuple[str, Queue]]: ...
     def flush(self, timeout_secs: float) -> bool: ...
     def shutdown_within(self, timeout_secs: float) -> _ShutdownReport: ...

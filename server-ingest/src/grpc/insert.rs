@@ -29,16 +29,19 @@ impl Handle for InsertMessage {
             let _turn = self.ingest.turn(request.payload.len()).await;
             request::insert_message(request, self.door)?.limited_to(Limited::of(&caller))
         };
-        let Accepted { receipt, refusal } = self.ingest.submit(submission).await?;
-        let message = if refusal.is_empty() { "stored".to_owned() } else { refusal };
-        let message = InsertMessageResponse {
-            status: "success".to_owned(),
-            message,
-            rejected_spans: receipt.rejected_spans.into(),
-            rejected_records: receipt.rejected_records.into(),
-        };
+        let message = insert_response(self.ingest.submit(submission).await?);
         let token = self.auth.rotated(&caller).map(|issued| (REFRESHED_TOKEN, issued.token));
         Ok(Answered { message, token })
+    }
+}
+
+/// The answer of either protocol to what was taken.
+pub(crate) fn insert_response(Accepted { receipt, refusal }: Accepted) -> InsertMessageResponse {
+    InsertMessageResponse {
+        status: "success".to_owned(),
+        message: if refusal.is_empty() { "stored".to_owned() } else { refusal },
+        rejected_spans: receipt.rejected_spans.into(),
+        rejected_records: receipt.rejected_records.into(),
     }
 }
 

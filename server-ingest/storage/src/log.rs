@@ -84,11 +84,18 @@ pub enum Door {
     OtlpHttp = 3,
     /// Scouter's HTTP routes.
     ScouterHttp = 4,
+    /// A queue of RabbitMQ.
+    RabbitMq = 5,
+    /// A stream or channel of Redis.
+    Redis = 6,
 }
 
 impl Door {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::ScouterGrpc, Self::OtlpGrpc, Self::OtlpHttp, Self::ScouterHttp, Self::RabbitMq, Self::Redis];
+
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::ScouterGrpc, Self::OtlpGrpc, Self::OtlpHttp, Self::ScouterHttp].into_iter().find(|door| *door as u8 == byte)
+        Self::ALL.into_iter().find(|door| *door as u8 == byte)
     }
 }
 

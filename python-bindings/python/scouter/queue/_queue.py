@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scouter._scouter import EvalRecord, GrpcConfig, Queue, RecordQueue
 from scouter.errors import ConfigError, MissingQueueError
+from scouter.transport import HttpConfig, RabbitMQConfig, RedisConfig, TransportConfig
 
 if TYPE_CHECKING:
     # It takes longer to import than all of this package.
@@ -51,7 +52,7 @@ class ScouterQueue:
     in the background, and what is left when the program ends.
     """
 
-    def __init__(self, queues: RecordQueue, transport_config: GrpcConfig, profiles: Mapping[str, Any]) -> None:
+    def __init__(self, queues: RecordQueue, transport_config: TransportConfig, profiles: Mapping[str, Any]) -> None:
         """Use `from_path` or `from_profile`."""
         self._record_queue = queues
         self._transport_config = transport_config
@@ -63,7 +64,7 @@ class ScouterQueue:
     def from_path(
         cls,
         path: Mapping[str, str | PathLike[str]],
-        transport_config: GrpcConfig | None = None,
+        transport_config: TransportConfig | None = None,
         wait_for_startup: bool = False,
     ) -> _Self:
         """Makes queues of profiles in files, as Scouter's ``save_to_json`` writes them. Needs no network.
@@ -81,7 +82,7 @@ class ScouterQueue:
             ConfigError: A `ValueError` that names every file that cannot be used, with field and what was expected.
         """
         del wait_for_startup
-        config = _grpc_config(transport_config)
+        config = _transport(transport_config)
         paths = [(alias, fspath(file)) for alias, file in path.items()]
         queues = RecordQueue.from_paths(paths, config)
         return cls(queues, config, {alias: json.loads(Path(file).read_bytes()) for alias, file in paths})
@@ -90,7 +91,7 @@ class ScouterQueue:
     def from_profile(
         cls,
         profile: Any,
-        transport_config: GrpcConfig | None = None,
+        transport_config: TransportConfig | None = None,
         wait_for_startup: bool = False,
     ) -> _Self:
         """Makes queues of profiles. Needs no network.
@@ -109,7 +110,7 @@ class ScouterQueue:
             ConfigError: A `ValueError` that names every profile that cannot be used, with field and what was expected.
         """
         del wait_for_startup
-        config = _grpc_config(transport_config)
+        config = _transport(transport_config)
         profiles = _profiles(profile)
         queues = RecordQueue.from_json([(alias, text) for alias, (text, _) in profiles.items()], config)
         return cls(queues, config, {alias: given for alias, (_, given) in profiles.items()})
@@ -126,7 +127,7 @@ class ScouterQueue:
             raise MissingQueueError(f"there is no queue {key!r}; there are {sorted(self._queues)}") from None
 
     @property
-    def transport_config(self) -> GrpcConfig:
+    def transport_config(self) -> TransportConfig:
         """Where the server is."""
         return self._transport_config
 
@@ -221,12 +222,12 @@ class ScouterQueue:
         return f"ScouterQueue({sorted(self._queues)})"
 
 
-def _grpc_config(transport_config: object) -> GrpcConfig:
+def _transport(transport_config: object) -> TransportConfig:
     if transport_config is None:
         return GrpcConfig()
-    if not isinstance(transport_config, GrpcConfig):
+    if not isinstance(transport_config, (GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig)):
         kind = type(transport_config).__name__
-        raise ConfigError(f"transport_config must be a scouter.transport.GrpcConfig, not {kind}; records travel over gRPC")
+        raise ConfigError(f"transport_config must be a scouter.transport.GrpcConfig or another one of scouter.transport, not {kind}")
     return transport_config
 
 

@@ -38,7 +38,7 @@ from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanP
 from scouter.tracing._provider import ProcessorSlot, ScouterTracerProvider
 from scouter.tracing._spans import set_scouter_queue
 from scouter.tracing._tracer import Defaults
-from scouter.transport import HttpConfig
+from scouter.transport import HttpConfig, RabbitMQConfig, RedisConfig, TransportConfig
 
 __all__ = ["get_tracer", "init_tracer"]
 
@@ -49,7 +49,7 @@ DEFAULT_SCOPE = f"scouter.tracer.{__version__}"
 def init_tracer(
     service_name: str | None = None,
     scope: str = DEFAULT_SCOPE,
-    transport_config: GrpcConfig | HttpConfig | None = None,
+    transport_config: TransportConfig | None = None,
     exporter: SpanExporter | None = None,
     batch_config: BatchConfig | None = None,
     sample_ratio: float | None = None,
@@ -200,10 +200,10 @@ def _check_kinds(
     sampler: object,
     span_processors: Sequence[object],
 ) -> None:
-    if transport_config is not None and not isinstance(transport_config, (GrpcConfig, HttpConfig)):
+    if transport_config is not None and not isinstance(transport_config, (GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig)):
         raise TypeError(
-            f"transport_config must be a scouter.transport.GrpcConfig or HttpConfig, not {_kind(transport_config)}: "
-            "spans do not travel by Kafka, RabbitMQ or Redis"
+            f"transport_config must be a scouter.transport.GrpcConfig, or HttpConfig, RabbitMQConfig or RedisConfig, "
+            f"not {_kind(transport_config)}"
         )
     if exporter is not None and not isinstance(exporter, SpanExporter):
         raise TypeError(f"exporter must be an opentelemetry.sdk.trace.export.SpanExporter, not {_kind(exporter)}")

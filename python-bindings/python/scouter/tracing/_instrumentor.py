@@ -21,7 +21,7 @@ from scouter.tracing._lifecycle import installations, shutdown_tracer
 from scouter.tracing._local import TraceSpanRecord, capture
 from scouter.tracing._processors import ACTIVE_ENTITY_BAGGAGE
 from scouter.tracing._provider import ScouterTracerProvider
-from scouter.transport import GrpcConfig, HttpConfig
+from scouter.transport import TransportConfig
 
 __all__ = [
     "ScouterConfigurator",
@@ -63,7 +63,7 @@ class ScouterInstrumentor:
 
     def instrument(
         self,
-        transport_config: GrpcConfig | HttpConfig | None = None,
+        transport_config: TransportConfig | None = None,
         exporter: SpanExporter | None = None,
         batch_config: BatchConfig | None = None,
         sample_ratio: float | None = None,

@@ -15,7 +15,7 @@ from opentelemetry.util.types import AnyValue
 
 from scouter import _scouter
 from scouter.tracing._fork import renew_in_child
-from scouter.transport import GrpcConfig, HttpConfig
+from scouter.transport import TransportConfig
 
 __all__ = ["DefaultsProcessor", "DestinationProcessor", "GrpcSpanProcessor"]
 
@@ -49,7 +49,7 @@ class GrpcSpanProcessor(_scouter.SpanProcessor, sdk.SpanProcessor):
 
     def __init__(
         self,
-        transport_config: GrpcConfig | HttpConfig | None = None,
+        transport_config: TransportConfig | None = None,
         *,
         max_queue_size: int | None = None,
         scheduled_delay_ms: int | None = None,
@@ -79,7 +79,7 @@ class DestinationProcessor(_scouter.SpanProcessor, sdk.SpanProcessor):
 
     def __init__(
         self,
-        transport_config: GrpcConfig | HttpConfig | None = None,
+        transport_config: TransportConfig | None = None,
         *,
         otlp: _scouter.OtlpTarget | None = None,
         max_queue_size: int | None = None,

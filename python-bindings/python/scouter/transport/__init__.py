@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from scouter._scouter import GrpcConfig, TransportType
+from scouter.transport._brokers import RabbitMQConfig, RedisConfig
 from scouter.transport._http import HttpConfig
 
-__all__ = ["GrpcConfig", "HttpConfig", "TransportType"]
+__all__ = ["GrpcConfig", "HttpConfig", "RabbitMQConfig", "RedisConfig", "TransportConfig", "TransportType"]
+
+TransportConfig: TypeAlias = GrpcConfig | HttpConfig | RabbitMQConfig | RedisConfig
+"""Any of the configurations: the one line that decides how spans and records travel."""

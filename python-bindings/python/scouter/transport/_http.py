@@ -1,4 +1,4 @@
-"""`HttpConfig`: a Scouter server by OTLP over HTTP, and who asks it questions."""
+"""`HttpConfig`: a Scouter server over HTTP, and who asks it questions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class HttpConfig:
     """Where Scouter's HTTP server is and who calls it.
 
-    What is omitted comes from the environment, then from the defaults. Spans travel as OTLP over HTTP, with the user's name and password
-    as Basic credentials, or with a token or an ingest key.
+    What is omitted comes from the environment, then from the defaults. Spans and records travel as protobuf,
+    behind a login that is renewed, or with a token or an ingest key.
 
     Args:
         server_uri: ``http://host:port`` or ``https://host:port``. ``SCOUTER_SERVER_URI``, else ``http://localhost:8000``.
@@ -91,10 +91,13 @@ class HttpConfig:
 
         return "Basic " + base64.b64encode(f"{self.username}:{self._password}".encode()).decode()
 
-    def _otlp_settings(self) -> dict[str, object]:
+    def _transport_settings(self) -> dict[str, object]:
         return {
-            "endpoint": self.server_uri,
-            "headers": {"authorization": self.authorization},
+            "kind": "http",
+            "server_uri": self.server_uri,
+            "username": self.username,
+            "password": self._password,
+            "auth_token": self._auth_token,
             "timeout_secs": float(self.timeout_secs),
             "insecure": self.insecure,
             "compression": self.compression,

@@ -1,4 +1,4 @@
-//! OTLP over HTTP/1.1: one POST a request, answers told apart by OTLP's table.
+//! HTTP/1.1: one POST a request, answers told apart by OTLP's table.
 //!
 //! Nothing is followed, cached or negotiated: a redirect is a refusal, and answers come uncompressed.
 
@@ -23,12 +23,11 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use scouter_tonic::client::{CallError, CallErrorKind, TlsFiles, TraceExportAnswer, quiet::aloud, user_agent};
+use scouter_tonic::client::{CallError, CallErrorKind, TlsFiles, user_agent};
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
-use super::OtlpConfig;
-use crate::{Compression, ConfigError, ConfigFault};
+use crate::{Compression, ConfigError, ConfigFault, GrpcConfig};
 
 const PROTOBUF: &str = "application/x-protobuf";
 /// Most of a refusal's body that is read for its words.
@@ -36,10 +35,9 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 1;
 
-/// Posts requests to one URL. Clones share connections. Needs a tokio runtime only when it sends.
+/// Posts requests. Clones share connections. Needs a tokio runtime only when it sends.
 #[derive(Clone)]
-pub(crate) struct HttpClient {
-    uri: Uri,
+pub(super) struct HttpClient {
     headers: HeaderMap,
     compression: Compression,
     max_response_bytes: usize,
@@ -48,19 +46,11 @@ pub(crate) struct HttpClient {
 }
 
 impl HttpClient {
-    /// The URL that is posted to.
-    #[cfg(feature = "self-metrics")]
-    pub(crate) fn uri(&self) -> &Uri {
-        &self.uri
-    }
-
-    /// Builds a client. Reads certificate files; touches no network.
+    /// Builds a client of the settings that both protocols have. Reads certificate files; touches no network.
     ///
     /// # Errors
     /// Every fault found.
-    pub(crate) fn new(config: &OtlpConfig) -> Result<Self, ConfigError> {
-        let fault = |reason: String| ConfigFault::Endpoint { uri: config.endpoint.clone(), reason };
-        let uri: Uri = config.endpoint_with_scheme().parse().map_err(|_| fault("it is not a URI".to_owned()))?;
+    pub(super) fn new(config: &GrpcConfig) -> Result<Self, ConfigError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &config.headers {
             let unusable = |reason| ConfigFault::Header { name: name.clone(), reason };
@@ -70,23 +60,16 @@ impl HttpClient {
             value.set_sensitive(true);
             headers.append(key, value);
         }
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
         let user_agent = HeaderValue::from_str(&user_agent(config.user_agent_prefix.as_deref()))
             .map_err(|_| ConfigFault::Setting { name: "user_agent_prefix", expected: "printable ASCII" })?;
         headers.insert(header::USER_AGENT, user_agent);
-        match config.compression {
-            Compression::None => {}
-            Compression::Gzip => drop(headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
-            Compression::Zstd => drop(headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
-        }
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(config.connect_timeout()));
-        let files = TlsFiles::read(&config.grpc_config())?;
+        tcp.set_connect_timeout(Some(config.connect_timeout.unwrap_or(config.timeout).min(config.timeout)));
+        let files = TlsFiles::read(config)?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls(&files)?).https_or_http().enable_http1().wrap_connector(tcp);
         Ok(Self {
-            uri,
             headers,
             compression: config.compression,
             max_response_bytes: config.max_response_bytes,
@@ -96,43 +79,72 @@ impl HttpClient {
     }
 
     /// The same client with connections of its own, for a process that forked.
-    pub(crate) fn with_new_connection(&self) -> Self {
+    pub(super) fn with_new_connection(&self) -> Self {
         Self { client: pool(&self.connector), ..self.clone() }
     }
 
-    /// Sends an encoded `ExportTraceServiceRequest` once.
+    /// Posts a body once, as protobuf unless `headers` say otherwise, and gives the headers and the body of an answer that is not a refusal.
     ///
     /// # Errors
     /// See [`CallErrorKind`].
-    pub(crate) async fn export_traces(&self, request: Bytes, deadline: Instant) -> Result<TraceExportAnswer, CallError> {
+    pub(super) async fn post(
+        &self,
+        uri: &Uri,
+        mut headers: HeaderMap,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<(HeaderMap, Bytes), CallError> {
         if Instant::now() >= deadline {
             return Err(CallError::deadline("POST"));
         }
-        let body = compress(request, self.compression)
+        let body = compress(body, self.compression)
             .map_err(|error| CallError::new(CallErrorKind::Refused, Code::Internal, format!("cannot compress: {error}")))?;
+        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(PROTOBUF));
+        match self.compression {
+            Compression::None => {}
+            Compression::Gzip => drop(headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
+            Compression::Zstd => drop(headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
+        }
+        self.exchange("POST", http::Method::POST, uri, headers, body, deadline).await
+    }
+
+    /// Asks once.
+    ///
+    /// # Errors
+    /// As [`HttpClient::post`].
+    pub(super) async fn get(&self, uri: &Uri, headers: HeaderMap, deadline: Instant) -> Result<Bytes, CallError> {
+        self.exchange("GET", http::Method::GET, uri, headers, Bytes::new(), deadline).await.map(|(_, body)| body)
+    }
+
+    async fn exchange(
+        &self,
+        what: &str,
+        method: http::Method,
+        uri: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<(HeaderMap, Bytes), CallError> {
         let mut request = Request::new(Full::new(body));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.uri.clone();
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.clone();
         *request.headers_mut() = self.headers.clone();
+        request.headers_mut().extend(headers);
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| lost(&error))?;
             self.read(response).await
         };
-        timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(CallError::deadline("POST")))
+        timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(CallError::deadline(what)))
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<TraceExportAnswer, CallError> {
+    async fn read(&self, response: Response<Incoming>) -> Result<(HeaderMap, Bytes), CallError> {
         let (parts, body) = response.into_parts();
         if !parts.status.is_success() {
             let body = Limited::new(body, MAX_REFUSAL_BYTES).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             return Err(refusal(parts.status, &parts.headers, &body, SystemTime::now()));
         }
         match Limited::new(body, self.max_response_bytes).collect().await {
-            // The status says that the spans were taken. A body that is no protobuf, as some gateways make it, does not unsay it.
-            Ok(body) => Ok(TraceExportAnswer::decode(&body.to_bytes()).unwrap_or_else(|error| {
-                aloud(|| tracing::debug!(%error, "the answer is not the message expected"));
-                TraceExportAnswer::default()
-            })),
+            Ok(body) => Ok((parts.headers, body.to_bytes())),
             Err(error) if error.is::<LengthLimitError>() => {
                 let message = format!("the answer has more than {} bytes", self.max_response_bytes);
                 Err(CallError::new(CallErrorKind::AnswerTooLarge, Code::OutOfRange, message))
@@ -145,11 +157,7 @@ impl HttpClient {
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Header values are marked sensitive and show nothing.
-        f.debug_struct("HttpClient")
-            .field("uri", &self.uri)
-            .field("headers", &self.headers)
-            .field("compression", &self.compression)
-            .finish_non_exhaustive()
+        f.debug_struct("HttpClient").field("headers", &self.headers).field("compression", &self.compression).finish_non_exhaustive()
     }
 }
 
@@ -158,7 +166,7 @@ fn pool(connector: &HttpsConnector<HttpConnector>) -> Client<HttpsConnector<Http
 }
 
 /// Trusts the system's, the bundled and the configured authorities, as the gRPC client does.
-fn tls(files: &TlsFiles) -> Result<ClientConfig, ConfigFault> {
+pub(super) fn tls(files: &TlsFiles) -> Result<ClientConfig, ConfigFault> {
     let fault = |what: &str, error: &dyn fmt::Display| ConfigFault::Tls { reason: format!("{what}: {error}") };
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     // A container without a certificate store has none, and one bad certificate in a store is no reason to do without the others.
@@ -203,7 +211,7 @@ fn lost(error: &(dyn Error + 'static)) -> CallError {
 }
 
 /// What an answer other than 2xx means, with the server's words and its wish for a pause.
-pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> CallError {
+pub(crate) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> CallError {
     let (kind, code) = meaning(status);
     let is_protobuf = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(PROTOBUF.as_bytes()));
     let words = if is_protobuf {
@@ -243,9 +251,9 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// `google.rpc.Status`, the body of a refusal.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct RpcStatus {
+pub(crate) struct RpcStatus {
     #[prost(int32, tag = "1")]
-    pub(super) code: i32,
+    pub(crate) code: i32,
     #[prost(string, tag = "2")]
-    pub(super) message: String,
+    pub(crate) message: String,
 }

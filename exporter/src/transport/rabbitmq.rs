@@ -1,0 +1,337 @@
+//! RabbitMQ: a persistent message a request, in a durable queue, confirmed by the broker before `send` is `Ok`.
+
+mod link;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use amqprs::{connection::OpenConnectionArguments, security::SecurityCredentials, tls::TlsAdaptor};
+use bytes::Bytes;
+use http::Uri;
+use percent_encoding::percent_decode_str;
+use scouter_tonic::{
+    broker::{DEFAULT_NAME, JSON, SCOUTER_PROTOBUF},
+    client::{CallError, DEFAULT_TIMEOUT, Payload, Secret, TlsFiles},
+};
+use tokio::time::{Instant, timeout_at};
+
+use self::link::Link;
+use super::{Limits, Sent, Transport, TransportFuture, broker, check_length, http_client::tls, json::JsonForm, pause::Pause};
+use crate::{ConfigError, ConfigFault, GrpcConfig};
+
+/// What a RabbitMQ of today takes without being told otherwise is 16 MiB; older ones take more.
+const DEFAULT_MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024 - 4096;
+/// AMQP's short strings have at most 255 bytes; the dead messages' queue has a longer name than the queue.
+const MAX_NAME_BYTES: usize = 200;
+
+/// Where RabbitMQ is. Plain data; [`RabbitMqConfig::validate`] finds every fault at once.
+#[derive(Clone)]
+pub struct RabbitMqConfig {
+    /// The broker's host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who comes.
+    pub username: String,
+    /// And with which password.
+    pub password: Secret,
+    /// The virtual host.
+    pub virtual_host: String,
+    /// A durable queue. It is made if it is not there.
+    pub queue: String,
+    /// Speak TLS, as `amqps://` does.
+    pub tls: bool,
+    /// One deadline for connect, login and all attempts of a request. Between 1 ms and one day.
+    pub timeout: Duration,
+    /// Allow the password to cross plaintext to a host that is not loopback.
+    pub insecure: bool,
+    /// PEM file with certificate authorities trusted beside the system's and the bundled ones.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with the certificate that proves who this client is. Needs `client_key_file`.
+    pub client_certificate_file: Option<PathBuf>,
+    /// PEM file with the private key of the client's certificate.
+    pub client_key_file: Option<PathBuf>,
+    /// How requests are written. `Auto` is protobuf; servers that read JSON alone need `Json`.
+    pub payload: Payload,
+    /// Largest request, in bytes; at most the broker's `max_message_size`.
+    pub max_request_bytes: usize,
+}
+
+impl Default for RabbitMqConfig {
+    /// guest and the queue `scouter_monitoring` on `localhost:5672`.
+    fn default() -> Self {
+        Self {
+            host: "localhost".to_owned(),
+            port: 5672,
+            username: "guest".to_owned(),
+            password: Secret::new("guest"),
+            virtual_host: "/".to_owned(),
+            queue: DEFAULT_NAME.to_owned(),
+            tls: false,
+            timeout: DEFAULT_TIMEOUT,
+            insecure: false,
+            ca_file: None,
+            client_certificate_file: None,
+            client_key_file: None,
+            payload: Payload::Auto,
+            max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
+        }
+    }
+}
+
+impl RabbitMqConfig {
+    /// The defaults, with `RABBITMQ_HOST`, `RABBITMQ_PORT`, `RABBITMQ_USERNAME`, `RABBITMQ_PASSWORD`, `RABBITMQ_QUEUE`, `RABBITMQ_INSECURE` and
+    /// `RABBITMQ_CA_FILE` where they are set. `RABBITMQ_ADDR` (`amqp://user:password@host:port/virtual-host`, or `amqps://`) wins over those
+    /// that it holds. An empty variable counts as unset.
+    ///
+    /// # Errors
+    /// Every variable and every setting that cannot be used.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// [`RabbitMqConfig::from_env`] with another source of variables.
+    ///
+    /// # Errors
+    /// As [`RabbitMqConfig::from_env`].
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let read = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let mut faults = Vec::new();
+        let mut config = Self::default();
+        if let Some(host) = read("RABBITMQ_HOST") {
+            config.host = host;
+        }
+        if let Some(port) = read("RABBITMQ_PORT") {
+            match port.trim().parse() {
+                Ok(port) => config.port = port,
+                Err(_) => faults.push(ConfigFault::Variable { name: "RABBITMQ_PORT", value: port, expected: "a port" }),
+            }
+        }
+        if let Some(username) = read("RABBITMQ_USERNAME") {
+            config.username = username;
+        }
+        if let Some(password) = read("RABBITMQ_PASSWORD") {
+            config.password = password.into();
+        }
+        if let Some(queue) = read("RABBITMQ_QUEUE") {
+            config.queue = queue;
+        }
+        config.insecure = broker::truth("RABBITMQ_INSECURE", read("RABBITMQ_INSECURE"), &mut faults);
+        config.ca_file = read("RABBITMQ_CA_FILE").map(PathBuf::from);
+        if let Some(address) = read("RABBITMQ_ADDR") {
+            match config.clone().at(&address) {
+                Ok(at) => config = at,
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if let Err(error) = config.validate() {
+            faults.extend(error.faults);
+        }
+        ConfigError::check(faults)?;
+        Ok(config)
+    }
+
+    /// The same, at `amqp://user:password@host:port/virtual-host` or `amqps://...`. What the address leaves out stays.
+    ///
+    /// # Errors
+    /// It is no such address.
+    pub fn at(mut self, address: &str) -> Result<Self, ConfigFault> {
+        let fault = || ConfigFault::Endpoint {
+            uri: broker::without_user_info(address),
+            reason: "it is amqp://user:password@host:port/virtual-host or amqps://...".to_owned(),
+        };
+        let uri: Uri = address.trim().parse().map_err(|_| fault())?;
+        let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();
+        self.tls = match scheme.as_str() {
+            "amqp" => false,
+            "amqps" => true,
+            _ => return Err(fault()),
+        };
+        let plain = |text: &str| percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(|_| fault());
+        self.host = uri.host().filter(|host| !host.is_empty()).ok_or_else(fault)?.trim_matches(['[', ']']).to_owned();
+        self.port = uri.port_u16().unwrap_or(if self.tls { 5671 } else { 5672 });
+        if let Some((user, _)) = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@')) {
+            let (username, password) = user.split_once(':').unwrap_or((user, ""));
+            self.username = plain(username)?;
+            self.password = plain(password)?.into();
+        }
+        let path = uri.path().trim_start_matches('/');
+        if !path.is_empty() {
+            self.virtual_host = plain(path)?;
+        }
+        Ok(self)
+    }
+
+    /// Checks what can be checked without the network.
+    ///
+    /// # Errors
+    /// Every fault found.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut faults = broker::bounds_faults(self.timeout, self.max_request_bytes);
+        if self.host.is_empty() {
+            faults.push(ConfigFault::Setting { name: "host", expected: "a host" });
+        }
+        if self.queue.is_empty() || self.queue.len() > MAX_NAME_BYTES {
+            faults.push(ConfigFault::Setting { name: "queue", expected: "a name of at most 200 bytes" });
+        }
+        for (name, text) in [("username", &self.username), ("virtual_host", &self.virtual_host)] {
+            if text.len() > MAX_NAME_BYTES {
+                faults.push(ConfigFault::Setting { name, expected: "at most 200 bytes" });
+            }
+        }
+        if !self.tls && !self.insecure && !broker::is_loopback(&self.host) {
+            faults.push(ConfigFault::Plaintext { host: self.host.clone() });
+        }
+        faults.extend(self.files().validate().err().map(|error| error.faults).unwrap_or_default());
+        ConfigError::check(faults)
+    }
+
+    /// The settings of TLS, in the words of those who read the files.
+    fn files(&self) -> GrpcConfig {
+        GrpcConfig {
+            ca_file: self.ca_file.clone(),
+            client_certificate_file: self.client_certificate_file.clone(),
+            client_key_file: self.client_key_file.clone(),
+            ..GrpcConfig::default()
+        }
+    }
+
+    fn address(&self) -> String {
+        format!("{}://{}:{}", if self.tls { "amqps" } else { "amqp" }, self.host, self.port)
+    }
+}
+
+impl fmt::Debug for RabbitMqConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitMqConfig")
+            .field("address", &self.address())
+            .field("username", &self.username)
+            .field("password", &self.password)
+            .field("virtual_host", &self.virtual_host)
+            .field("queue", &self.queue)
+            .field("timeout", &self.timeout)
+            .field("insecure", &self.insecure)
+            .field("ca_file", &self.ca_file)
+            .field("client_certificate_file", &self.client_certificate_file)
+            .field("client_key_file", &self.client_key_file)
+            .field("payload", &self.payload)
+            .field("max_request_bytes", &self.max_request_bytes)
+            .finish()
+    }
+}
+
+pub(crate) struct RabbitMqTransport {
+    config: RabbitMqConfig,
+    arguments: OpenConnectionArguments,
+    link: tokio::sync::Mutex<Option<Arc<Link>>>,
+    pause: Pause,
+    json: JsonForm,
+}
+
+impl RabbitMqTransport {
+    pub(crate) fn new(config: RabbitMqConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut arguments = OpenConnectionArguments::default();
+        arguments
+            .host(&config.host)
+            .port(config.port)
+            .credentials(SecurityCredentials::new_plain(&config.username, config.password.reveal()))
+            .virtual_host(&config.virtual_host)
+            .heartbeat(10);
+        if config.tls {
+            let settings = tls(&TlsFiles::read(&config.files())?)?;
+            arguments.tls_adaptor(TlsAdaptor::new(Arc::new(settings).into(), config.host.clone()));
+        }
+        Ok(Self { config, arguments, link: Default::default(), pause: Pause::default(), json: JsonForm::default() })
+    }
+
+    async fn send_once(&self, request: Bytes, deadline: Instant) -> Result<Sent, CallError> {
+        self.pause.check()?;
+        check_length(&request, self.config.max_request_bytes)?;
+        let bytes = request.len() as u64;
+        let sent = match self.config.payload {
+            Payload::Json => self.json.send(&request, |json| async move { self.publish(JSON, json, deadline).await }).await,
+            Payload::Auto => {
+                let published = self.publish(SCOUTER_PROTOBUF, request.into(), deadline).await;
+                published.map(|()| Sent { bytes, ..Sent::default() })
+            }
+        };
+        self.pause.note("rabbitmq", sent)
+    }
+
+    async fn publish(&self, content_type: &'static str, body: Vec<u8>, deadline: Instant) -> Result<(), CallError> {
+        let mut used = None;
+        let exchange = async {
+            let link = self.connected().await?;
+            used = Some(Arc::clone(&link));
+            link.publish(&self.config.queue, content_type, body).await
+        };
+        let published = timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(CallError::deadline("RabbitMQ")));
+        if let (Err(_), Some(used)) = (&published, used) {
+            // Whether it is the connection that is dead is not known: the next call makes a new one.
+            let mut link = self.link.lock().await;
+            if link.as_ref().is_some_and(|link| Arc::ptr_eq(link, &used)) {
+                *link = None;
+            }
+        }
+        published
+    }
+
+    async fn connected(&self) -> Result<Arc<Link>, CallError> {
+        let mut link = self.link.lock().await;
+        if let Some(link) = link.as_ref().filter(|link| link.is_open()) {
+            return Ok(Arc::clone(link));
+        }
+        let opened = Arc::new(Link::open(&self.arguments, &self.config.queue).await?);
+        *link = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+impl Transport for RabbitMqTransport {
+    fn send(&self, request: Bytes, deadline: Instant) -> TransportFuture<'_, Result<Sent, CallError>> {
+        Box::pin(self.send_once(request, deadline))
+    }
+
+    fn close(&self, deadline: Instant) -> TransportFuture<'_, ()> {
+        Box::pin(async move {
+            let closing = async {
+                if let Some(link) = self.link.lock().await.take().and_then(Arc::into_inner) {
+                    link.close().await;
+                }
+            };
+            let _in_time_or_not = timeout_at(deadline, closing).await;
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        let RabbitMqConfig { timeout, max_request_bytes, .. } = self.config;
+        Limits { timeout, flush_timeout: timeout, max_request_bytes }
+    }
+
+    fn credentials_pause(&self) -> Option<(Duration, CallError)> {
+        self.pause.left()
+    }
+
+    fn with_new_connection(&self) -> Arc<dyn Transport> {
+        Arc::new(Self {
+            config: self.config.clone(),
+            arguments: self.arguments.clone(),
+            link: Default::default(),
+            pause: Pause::default(),
+            json: self.json.clone(),
+        })
+    }
+
+    fn component(&self) -> (&'static str, String) {
+        ("rabbitmq_span_exporter", self.config.address())
+    }
+}
+
+impl fmt::Debug for RabbitMqTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RabbitMq").field(&self.config).finish()
+    }
+}
