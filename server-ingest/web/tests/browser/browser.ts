@@ -61,6 +61,8 @@ export class Visitor {
   /** A page, logged in as guest. */
   async enter(path: string): Promise<Page> {
     const page = await this.open(path);
+    // The page fills in who one is on a development server once it has heard from it; before that the browser asks for a name.
+    await page.waitForFunction(() => document.querySelector<HTMLInputElement>("input[name=password]")?.value);
     await page.getByRole("button", { name: "Log in" }).click();
     await page.locator("header.top, .problem").waitFor();
     assert.deepEqual(await page.locator(".problem").allInnerTexts(), []);
