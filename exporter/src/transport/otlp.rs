@@ -22,7 +22,7 @@ pub(crate) struct OtlpTransport {
 
 enum Client {
     Grpc(GrpcClient),
-    Http(HttpClient, Uri),
+    Http(Box<HttpClient>, Uri),
 }
 
 impl OtlpTransport {
@@ -36,7 +36,7 @@ impl OtlpTransport {
                     .server_uri
                     .parse()
                     .map_err(|_| ConfigFault::Endpoint { uri: config.endpoint.clone(), reason: "it is not a URI".to_owned() })?;
-                Client::Http(HttpClient::new(&settings)?, uri)
+                Client::Http(Box::new(HttpClient::new(&settings)?), uri)
             }
         };
         let limits = Limits {
@@ -83,7 +83,7 @@ impl Transport for OtlpTransport {
     fn with_new_connection(&self) -> Arc<dyn Transport> {
         let client = match &self.client {
             Client::Grpc(client) => Client::Grpc(renewed(client)),
-            Client::Http(client, uri) => Client::Http(client.with_new_connection(), uri.clone()),
+            Client::Http(client, uri) => Client::Http(Box::new(client.with_new_connection()), uri.clone()),
         };
         Arc::new(Self { client, limits: self.limits, warnings: Warnings::default() })
     }
