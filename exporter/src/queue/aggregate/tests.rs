@@ -11,7 +11,7 @@ use scouter_tonic::{
     grpc::InsertMessageRequest,
     message::{CustomMetricRecord, PsiRecord, SpcRecord, monitoring_record::Record},
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{Aggregate, NoRoom, Sink, Triggers};
 use crate::{
@@ -94,22 +94,38 @@ fn counts(records: &[PsiRecord]) -> Counts {
     counts
 }
 
-/// The rule as words: the first bin whose lower limit is below the value and whose upper one is not.
-fn naive_bin(profile: &Value, feature: &str, value: f64) -> Option<i64> {
-    let limit = |limit: &Value| match limit.as_str() {
-        Some("-inf") => f64::NEG_INFINITY,
-        Some("inf") => f64::INFINITY,
-        Some(other) => panic!("{other}"),
-        None => limit.as_f64().unwrap(),
+struct Bin {
+    id: i64,
+    lower: f64,
+    upper: f64,
+}
+
+/// The captured profile's bins by feature. The limits are parsed from their text: serde_json reads some of them wrong by the last bit.
+fn captured_bins() -> BTreeMap<String, Vec<Bin>> {
+    let limit = |bin: &BTreeMap<String, Box<RawValue>>, key: &str| bin[key].get().trim_matches('"').parse().unwrap();
+    let bins = |feature: &RawValue| -> Vec<Bin> {
+        let feature: BTreeMap<String, Box<RawValue>> = serde_json::from_str(feature.get()).unwrap();
+        let bins: Vec<BTreeMap<String, Box<RawValue>>> = serde_json::from_str(feature["bins"].get()).unwrap();
+        let read = |bin| Bin {
+            id: serde_json::from_str(bin["id"].get()).unwrap(),
+            lower: limit(bin, "lower_limit"),
+            upper: limit(bin, "upper_limit"),
+        };
+        bins.iter().map(read).collect()
     };
-    let bins = profile["features"][feature]["bins"].as_array().unwrap();
-    let bin = bins.iter().find(|bin| value > limit(&bin["lower_limit"]) && value <= limit(&bin["upper_limit"]));
-    bin.filter(|_| value.is_finite()).map(|bin| bin["id"].as_i64().unwrap())
+    let profile: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&fixture("profile_psi")).unwrap();
+    let features: BTreeMap<String, Box<RawValue>> = serde_json::from_str(profile["features"].get()).unwrap();
+    features.into_iter().map(|(name, feature)| (name, bins(&feature))).collect()
+}
+
+/// The rule as words: the first bin whose lower limit is below the value and whose upper one is not.
+fn naive_bin(bins: &[Bin], value: f64) -> Option<i64> {
+    bins.iter().find(|bin| value.is_finite() && value > bin.lower && value <= bin.upper).map(|bin| bin.id)
 }
 
 #[test]
 fn the_captured_bin_counts_come_out_of_rows_that_have_them() {
-    let profile_json: Value = serde_json::from_str(&fixture("profile_psi")).unwrap();
+    let bins = captured_bins();
     let captured: Value = serde_json::from_str(&fixture("queue_psi_full")).unwrap();
     let mut expected = Counts::new();
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -117,10 +133,9 @@ fn the_captured_bin_counts_come_out_of_rows_that_have_them() {
         let psi = &record["Psi"];
         let (feature, id, count) = (psi["feature"].as_str().unwrap(), psi["bin_id"].as_i64().unwrap(), psi["bin_count"].as_i64().unwrap());
         expected.insert((feature.to_owned(), id), count);
-        let bins = profile_json["features"][feature]["bins"].as_array().unwrap();
-        let bin = bins.iter().find(|bin| bin["id"] == id).unwrap();
+        let bin = bins[feature].iter().find(|bin| bin.id == id).unwrap();
         // The upper limit itself belongs to a bin.
-        let value = bin["upper_limit"].as_f64().unwrap_or_else(|| bin["lower_limit"].as_f64().unwrap() + 1.0);
+        let value = if bin.upper.is_finite() { bin.upper } else { bin.lower + 1.0 };
         values.entry(feature.to_owned()).or_default().extend(std::iter::repeat_n(value, usize::try_from(count).unwrap()));
     }
     assert!(values.len() == 10 && values.values().all(|values| values.len() == 1000));
@@ -159,11 +174,7 @@ fn the_captured_means_come_out_of_rows_that_have_them() {
 
 /// Values around the limits of bins, and those that have none.
 fn value() -> impl Strategy<Value = f64> {
-    let limits: Vec<f64> = {
-        let profile: Value = serde_json::from_str(&fixture("profile_psi")).unwrap();
-        let bins = profile["features"]["f1"]["bins"].as_array().unwrap();
-        bins.iter().filter_map(|bin| bin["upper_limit"].as_f64()).collect()
-    };
+    let limits: Vec<f64> = captured_bins()["f1"].iter().map(|bin| bin.upper).filter(|upper| upper.is_finite()).collect();
     prop_oneof![
         4 => -5.0..15.0_f64,
         3 => (prop::sample::select(limits), -1_i64..=1).prop_map(|(limit, steps)| f64::from_bits(limit.to_bits().wrapping_add_signed(steps))),
@@ -183,7 +194,7 @@ fn name(feature: usize) -> String {
 proptest! {
     #[test]
     fn bins_are_counted_as_a_naive_model_counts_them(rows in rows(), psi_rows in 1_u64..50) {
-        let profile_json: Value = serde_json::from_str(&fixture("profile_psi")).unwrap();
+        let bins = captured_bins();
         let profile = profile("profile_psi");
         let triggers = Triggers { psi_rows, ..TRIGGERS };
         let (to, mut aggregate) = (Kept::new(), Aggregate::new(&profile.plan, triggers));
@@ -196,7 +207,7 @@ proptest! {
                 .filter(|(name, _)| *name != "f10")
                 .filter_map(|(name, value)| {
                     let FeatureValue::Float(value) = value else { return None };
-                    naive_bin(&profile_json, name, *value).map(|bin| ((*name).to_owned(), bin))
+                    naive_bin(&bins[*name], *value).map(|bin| ((*name).to_owned(), bin))
                 })
                 .collect();
             let added = aggregate.add_features(&profile.plan, &row);
