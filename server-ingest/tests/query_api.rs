@@ -13,7 +13,7 @@ use support::{TestServer, grpc, otlp_request};
 const TRACE: &str = "00000000000000000000000000000001";
 
 async fn filled() -> TestServer {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with_administrator().await;
     let body = otlp_request(1, 20).encode_to_vec();
     let authorization = format!("Bearer {}", server.token);
     grpc::<opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse>(
@@ -86,7 +86,7 @@ async fn every_route_answers_readers_and_nobody_else() {
         let (status, body) = get(&server, path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {body}");
         assert!(body.get(member).is_some_and(Value::is_array), "{path} has {member}: {body}");
-        let basic = http.get(server.url("http", path)).basic_auth("guest", Some("guest")).send().await.unwrap();
+        let basic = http.get(server.url("http", path)).basic_auth("root", Some("roots password")).send().await.unwrap();
         assert_eq!(basic.status(), StatusCode::OK, "{path} with Basic");
         for (response, expected, code) in [
             (http.get(server.url("http", path)).send().await.unwrap(), StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),

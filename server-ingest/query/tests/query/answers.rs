@@ -164,7 +164,7 @@ async fn constants_functions_and_columns_have_their_json() {
 async fn tables_and_columns_can_be_listed() {
     let stored = store();
     let names = stored.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1").await;
-    assert_eq!(names.len(), 10, "nine tables and the view");
+    assert_eq!(names.len(), 13, "nine tables and four views");
     assert!(names.contains(&vec![json!("spans")]) && names.contains(&vec![json!("agent_eval_record")]));
     assert!(stored.rows("SHOW TABLES").await.iter().any(|row| row.contains(&json!("psi_drift"))));
     assert!(stored.rows("DESCRIBE spans").await.iter().any(|row| row[0] == "trace_id"));

@@ -18,7 +18,7 @@ async fn stopped(stored: &Stored) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joins_without_end_are_ended_by_their_time_and_give_back_what_they_had() {
     let stored = store_with(Duration::from_secs(3600), Limits { timeout: Duration::from_millis(400), ..Limits::default() });
-    for request in varied_requests(0..20_000) {
+    for request in varied_requests(0..60_000) {
         stored.put(&request).await;
     }
     for sql in [
@@ -48,7 +48,7 @@ async fn joins_without_end_are_ended_by_their_time_and_give_back_what_they_had()
     }
     assert_eq!(
         stored.value("SELECT count(*) FROM spans a JOIN spans b ON a.span_id = b.span_id AND a.flags + b.flags > -1").await,
-        json!(20_000)
+        json!(60_000)
     );
 }
 
