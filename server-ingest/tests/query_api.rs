@@ -13,7 +13,10 @@ use support::{TestServer, grpc, otlp_request};
 const TRACE: &str = "00000000000000000000000000000001";
 
 async fn filled() -> TestServer {
-    let server = TestServer::start_with_administrator().await;
+    fill(TestServer::start().await).await
+}
+
+async fn fill(server: TestServer) -> TestServer {
     let body = otlp_request(1, 20).encode_to_vec();
     let authorization = format!("Bearer {}", server.token);
     grpc::<opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse>(
@@ -72,7 +75,7 @@ const ROUTES: [(&str, &str); 28] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_answers_readers_and_nobody_else() {
-    let server = filled().await;
+    let server = fill(TestServer::start_with_administrator().await).await;
     let created = post(&server, "/api/v1/keys", json!({"name": "writer", "permissions": "write"})).await;
     assert_eq!(created.status(), StatusCode::CREATED);
     let writer = created.json::<Value>().await.unwrap()["key"].as_str().unwrap().to_owned();
