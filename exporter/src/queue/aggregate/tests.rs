@@ -106,7 +106,7 @@ fn captured_bins() -> BTreeMap<String, Vec<Bin>> {
     let bins = |feature: &RawValue| -> Vec<Bin> {
         let feature: BTreeMap<String, Box<RawValue>> = serde_json::from_str(feature.get()).unwrap();
         let bins: Vec<BTreeMap<String, Box<RawValue>>> = serde_json::from_str(feature["bins"].get()).unwrap();
-        let read = |bin| Bin {
+        let read = |bin: &BTreeMap<String, Box<RawValue>>| Bin {
             id: serde_json::from_str(bin["id"].get()).unwrap(),
             lower: limit(bin, "lower_limit"),
             upper: limit(bin, "upper_limit"),
