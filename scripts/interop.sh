@@ -75,6 +75,7 @@ if wants go go 'go env GOVERSION' 1.25 golang-go; then
     done_with collector
   fi
   add go
+  add jaeger
   add collector
 fi
 

@@ -31,13 +31,13 @@ type failure struct {
 }
 
 func main() {
-	if err := readAll(os.Getenv("SCOUTER_URL"), os.Getenv("SCOUTER_TOKEN"), os.Getenv("SCOUTER_SERVICE")); err != nil {
+	if err := readAll(os.Getenv("SCOUTER_URL"), os.Getenv("SCOUTER_TOKEN"), os.Getenv("SCOUTER_SERVICE"), os.Getenv("SCOUTER_END_MILLIS")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func readAll(url, token, service string) error {
+func readAll(url, token, service, endMillis string) error {
 	services, err := read[[]string](url+"/jaeger/api/services", token)
 	if err != nil {
 		return err
@@ -50,7 +50,8 @@ func readAll(url, token, service string) error {
 	if err != nil {
 		return err
 	}
-	found, err := read[[]jaeger.Trace](url+"/jaeger/api/traces?limit=20&service="+service, token)
+	// Without times the server looks at the last hour.
+	found, err := read[[]jaeger.Trace](url+"/jaeger/api/traces?limit=20&start=0&end="+endMillis+"000&service="+service, token)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func readAll(url, token, service string) error {
 			return fmt.Errorf("span %s has no process", span.SpanID)
 		}
 	}
-	links, err := read[[]jaeger.DependencyLink](url+"/jaeger/api/dependencies?lookback=86400000&endTs="+os.Getenv("SCOUTER_END_MILLIS"), token)
+	links, err := read[[]jaeger.DependencyLink](url+"/jaeger/api/dependencies?lookback=86400000&endTs="+endMillis, token)
 	if err != nil {
 		return err
 	}
