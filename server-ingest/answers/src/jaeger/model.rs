@@ -72,6 +72,8 @@ struct JaegerSpan {
     trace_id: String,
     #[serde(rename = "spanID")]
     span_id: String,
+    /// Left out when zero, as Jaeger leaves it out.
+    #[serde(skip_serializing_if = "is_zero")]
     flags: i64,
     operation_name: String,
     references: Vec<Reference>,
@@ -216,6 +218,11 @@ fn jaeger_span(trace_id: &str, span: &Span, body: Body, process_id: String) -> J
         process_id,
         warnings: (!warnings.is_empty()).then_some(warnings),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(flags: &i64) -> bool {
+    *flags == 0
 }
 
 fn micros(nanos: i64) -> i64 {

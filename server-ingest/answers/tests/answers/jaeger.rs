@@ -103,6 +103,7 @@ async fn one_span() -> Stored {
     let mut root = plain_span(0xabc, 1, 0, "POST /ask", 1_500, 2_000_500);
     root.kind = span::SpanKind::Server as i32;
     root.trace_state = "a=b".into();
+    root.flags = 0x101;
     root.status = Some(Status { code: 2, message: "broken".into() });
     root.attributes = vec![
         attribute("n", Any::IntValue(200)),
@@ -137,7 +138,7 @@ async fn spans_become_jaegers_as_opentelemetry_maps_them() {
     assert_eq!(
         trace["spans"][0],
         json!({
-            "traceID": "00000000000000000000000000000abc", "spanID": "0000000000000001", "flags": 0, "operationName": "POST /ask",
+            "traceID": "00000000000000000000000000000abc", "spanID": "0000000000000001", "flags": 1, "operationName": "POST /ask",
             "references": [{"refType": "FOLLOWS_FROM", "traceID": "00000000000000000000000000000007", "spanID": "0000000000000008"}],
             "startTime": 1_777_151_904_000_001_i64, "duration": 2000,
             "tags": [
@@ -155,6 +156,7 @@ async fn spans_become_jaegers_as_opentelemetry_maps_them() {
         trace["spans"][1]["references"],
         json!([{"refType": "CHILD_OF", "traceID": "00000000000000000000000000000abc", "spanID": "0000000000000001"}])
     );
+    assert_eq!(trace["spans"][1].get("flags"), None, "Jaeger leaves out what is zero");
     assert_eq!(trace["processes"], json!({"p1": {"serviceName": "gateway", "tags": [text("k8s.pod.name", "pod-1")]}}));
 }
 
