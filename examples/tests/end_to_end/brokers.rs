@@ -4,6 +4,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -167,10 +168,16 @@ impl Broker {
     }
 }
 
-/// Ports that nobody has now, each different.
+/// Ports that nobody has now, and that nobody gets while a broker is not there yet or is dead: they are below those that the operating system
+/// gives away, and no other broker of this process gets them. Processes begin at different ones.
 fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let listeners = [(); COUNT].map(|()| TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+    const FIRST: u16 = 10_000;
+    const PORTS: u16 = 22_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let process = u16::try_from(std::process::id() % u32::from(PORTS / 100)).expect("it is small") * 100;
+    let is_free = |port: &u16| TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], *port))).is_ok();
+    let next = || FIRST + (process + TAKEN.fetch_add(1, Ordering::Relaxed) % PORTS) % PORTS;
+    [(); COUNT].map(|()| (0..PORTS).map(|_| next()).find(is_free).expect("a free port"))
 }
 
 /// A program in `folders` or in the PATH.

@@ -188,9 +188,9 @@ fn command(storage: &Path, addresses: &Addresses) -> Command {
         command.args([flag, address]);
     }
     // Variables of the machine the test runs on have no say.
-    for (name, _) in std::env::vars_os()
-        .filter(|(name, _)| ["SCOUTER_", "REDIS_", "RABBITMQ_"].iter().any(|own| name.to_string_lossy().starts_with(own)))
-    {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| {
+        ["SCOUTER_", "REDIS_", "RABBITMQ_", "KAFKA_", "DATABASE_URI"].iter().any(|own| name.to_string_lossy().starts_with(own))
+    }) {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).kill_on_drop(true);

@@ -23,7 +23,7 @@ pub(super) trait Side: Route {
     /// Messages that could not be stored, with the reason of each.
     async fn dead(&self) -> Vec<(Vec<u8>, String)>;
 
-    /// Messages that wait for a server or for its word.
+    /// Messages that wait for a server. Those that one has are not always among them.
     async fn waiting(&self) -> u64;
 
     fn broker(&self) -> &Broker;
@@ -35,7 +35,9 @@ pub(super) trait Side: Route {
     /// SIGTERM, and an end in good order.
     async fn stop_server(&mut self);
 
-    async fn expect_nothing_waits(&self) {
+    /// Stops the server, in good order: what it has and has not acknowledged waits then.
+    async fn expect_nothing_waits(&mut self) {
+        self.stop_server().await;
         let empty = async {
             while self.waiting().await > 0 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -80,7 +82,7 @@ async fn a_server_that_dies_loses_nothing<S: Side>() {
 
 /// Ten of them, and more, stand in nobody's way.
 async fn poison_goes_to_the_dead_with_its_reason<S: Side>() {
-    let side = S::open().await;
+    let mut side = S::open().await;
     for number in 0..100 {
         side.put(format!("{{\"poison\": {number}").as_bytes(), None).await;
         side.put(&[0xff, number], Some("application/x-protobuf;message=scouter.grpc.v1.InsertMessageRequest")).await;
@@ -96,7 +98,7 @@ async fn poison_goes_to_the_dead_with_its_reason<S: Side>() {
 
 /// The messages of Scouter's own clients, in all three shapes.
 async fn json_of_existing_clients_is_taken<S: Side>() {
-    let side = S::open().await;
+    let mut side = S::open().await;
     let record = json!({"records": [{"Custom": {
         "created_at": "2026-04-25T21:18:24.123456789Z", "uid": "u", "metric": "mae", "value": 10.2, "entity_id": 0,
     }}]});
@@ -239,6 +241,9 @@ impl Redis {
 impl Side for RabbitMq {
     async fn put(&self, payload: &[u8], content_type: Option<&str>) {
         let (connection, channel) = self.channel().await;
+        // As clients do: without a queue, which a server that has just come up may not have made yet, a message is nobody's.
+        let queue = amqprs::channel::QueueDeclareArguments::durable_client_named("scouter_monitoring");
+        channel.queue_declare(queue).await.expect("there is a queue");
         let mut properties = amqprs::BasicProperties::default();
         if let Some(content_type) = content_type {
             properties.with_content_type(content_type);
@@ -262,7 +267,7 @@ impl Side for RabbitMq {
         dead
     }
 
-    /// Ready ones; those that a consumer has count from the moment it is gone.
+    /// Those that a consumer has count from the moment it is gone.
     async fn waiting(&self) -> u64 {
         let (connection, channel) = self.channel().await;
         let declared = channel.queue_declare(amqprs::channel::QueueDeclareArguments::durable_client_named("scouter_monitoring")).await;
