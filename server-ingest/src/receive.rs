@@ -25,6 +25,8 @@ use crate::{
 const GRPC_HEAD_BYTES: usize = 5;
 /// Inflating begins with this much and doubles.
 const INFLATE_STEP_BYTES: usize = 64 * 1024;
+/// zstd makes so many bytes within half a millisecond.
+const INFLATED_IN_PASSING_BYTES: usize = 512 * 1024;
 /// For how long, and how much of, a refused HTTP/1 body is read, so that its sender gets to read the refusal.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024 * 1024;
@@ -98,6 +100,14 @@ pub struct Received {
     pub payload: Bytes,
     /// Given back when the request is done.
     pub room: Room,
+}
+
+impl Received {
+    /// With these bytes, whose room is taken already, in place of those that came.
+    fn replaced_by(mut self, inflated: Vec<u8>) -> Self {
+        self.room.shrink(self.payload.len());
+        Self { payload: Bytes::from(inflated), room: self.room }
+    }
 }
 
 /// How a payload was compressed.
@@ -223,6 +233,12 @@ impl Intake {
     pub async fn inflate(&self, compression: Compression, mut received: Received) -> Result<Received, IngestError> {
         let expected = compression.inflated_bytes(&received.payload).min(self.max_request_bytes);
         received.room.grow(expected)?;
+        // A thread that leaves the reactor has a stack and a heap of its own, so what is done soon is done here.
+        if expected <= INFLATED_IN_PASSING_BYTES
+            && let Some(inflated) = self.inflate_frame(compression, &received.payload, expected)
+        {
+            return Ok(received.replaced_by(inflated));
+        }
         match self.turns.take(received.payload.len()).await {
             None => self.inflate_now(compression, received, expected),
             Some(_turn) => tokio::task::block_in_place(|| self.inflate_now(compression, received, expected)),
@@ -230,14 +246,10 @@ impl Intake {
     }
 
     fn inflate_now(&self, compression: Compression, received: Received, expected: usize) -> Result<Received, IngestError> {
-        let Received { payload, mut room } = received;
-        if compression == Compression::Zstd
-            && zstd::zstd_safe::get_frame_content_size(&payload).is_ok_and(|said| said == Some(expected as u64))
-            && let Some(inflated) = self.turns.1.inflate(&payload, expected)
-        {
-            room.shrink(payload.len());
-            return Ok(Received { payload: Bytes::from(inflated), room });
+        if let Some(inflated) = self.inflate_frame(compression, &received.payload, expected) {
+            return Ok(received.replaced_by(inflated));
         }
+        let Received { payload, mut room } = received;
         let inflated = match compression {
             Compression::Gzip => self.inflate_from(flate2::read::MultiGzDecoder::new(&payload[..]), &mut room, expected)?,
             Compression::Zstd => {
@@ -246,8 +258,13 @@ impl Intake {
                 self.inflate_from(decoder, &mut room, expected)?
             }
         };
-        room.shrink(payload.len());
-        Ok(Received { payload: Bytes::from(inflated), room })
+        Ok(Received { payload, room }.replaced_by(inflated))
+    }
+
+    /// What is one frame of zstd that says it has `bytes`, in one step.
+    fn inflate_frame(&self, compression: Compression, payload: &[u8], bytes: usize) -> Option<Vec<u8>> {
+        let said = zstd::zstd_safe::get_frame_content_size(payload).ok().flatten();
+        if compression == Compression::Zstd && said == Some(bytes as u64) { self.turns.1.inflate(payload, bytes) } else { None }
     }
 
     /// Reads at most one byte more than the limit, so that a small body cannot unfold into a large one. `room` has `expected`
