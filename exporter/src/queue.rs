@@ -97,7 +97,7 @@ pub enum RecordQueueError {
 
 /// Why an item did not count. It is in the account already; nothing need be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("queue `{alias}` of a {profile} profile takes {}: an item was dropped ({reason})", profile.takes())]
+#[error("an item was dropped ({reason}) by the queue `{alias}` of a {profile} profile: {expected}")]
 pub struct InsertError {
     /// The queue.
     pub alias: String,
@@ -105,6 +105,8 @@ pub struct InsertError {
     pub profile: DriftType,
     /// As it is counted.
     pub reason: ItemDrop,
+    /// What the queue counts.
+    pub expected: String,
 }
 
 impl RecordQueue {
@@ -321,7 +323,7 @@ impl Queue {
     fn count(&self, insert: impl FnOnce(&Arc<Shared>) -> Result<(), ItemDrop>) -> Result<(), InsertError> {
         insert(self.handle.shared()).map_err(|reason| {
             let (alias, profile) = &self.handle.shared().profiles()[self.index];
-            InsertError { alias: alias.clone(), profile: profile.drift_type(), reason }
+            InsertError { alias: alias.clone(), profile: profile.drift_type(), reason, expected: profile.expectation(reason) }
         })
     }
 }

@@ -251,10 +251,10 @@ impl Queue {
         let kind = item.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
         let profile = self.queue.profile();
         let message = format!(
-            "an item of type {kind} was dropped ({reason}): queue `{}` of a {} profile takes {}; the counter `dropped_{reason}` has the total",
+            "an item of type {kind} was dropped ({reason}) by the queue `{}` of a {} profile: {}; the counter `dropped_{reason}` has the total",
             self.queue.alias(),
             profile.drift_type(),
-            profile.drift_type().takes(),
+            profile.expectation(reason),
         );
         log::warn(item.py(), &message, cause.as_ref());
     }

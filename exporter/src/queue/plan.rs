@@ -140,6 +140,10 @@ impl Watched {
         true
     }
 
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     pub(super) fn len(&self) -> usize {
         self.names.len()
     }

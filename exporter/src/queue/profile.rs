@@ -15,6 +15,7 @@ use std::{
 };
 
 use self::json::{Fault, Json, Node};
+use super::account::ItemDrop;
 use super::plan::{BinLimits, EvalPlan, MeansPlan, Plan, PsiFeature, PsiPlan, Texts, Watched};
 
 /// What a profile watches.
@@ -59,6 +60,9 @@ impl fmt::Display for DriftType {
         f.write_str(self.name())
     }
 }
+
+/// So many names of a profile are told.
+const NAMES_TOLD: usize = 8;
 
 /// A drift or evaluation profile.
 #[derive(Clone, Debug)]
@@ -147,6 +151,28 @@ impl Profile {
     /// What it watches.
     pub fn drift_type(&self) -> DriftType {
         self.drift_type
+    }
+
+    /// The names of the features or metrics that count, as items spell them; none for evaluations.
+    pub fn watched(&self) -> &[String] {
+        match &self.plan {
+            Plan::Psi(plan) => plan.watched.names(),
+            Plan::Means(plan) => plan.watched.names(),
+            Plan::Eval(_) => &[],
+        }
+    }
+
+    /// What an item must be to count, for whoever reads why one did not.
+    pub fn expectation(&self, reason: ItemDrop) -> String {
+        let watched = self.watched();
+        if reason != ItemDrop::NothingWatched || watched.is_empty() {
+            return format!("it takes {}", self.drift_type.takes());
+        }
+        let mut told: Vec<_> = watched.iter().take(NAMES_TOLD).map(|name| format!("`{name}`")).collect();
+        if watched.len() > NAMES_TOLD {
+            told.push(format!("{} more", watched.len() - NAMES_TOLD));
+        }
+        format!("its profile watches {}, and nothing of it has a value that counts", told.join(", "))
     }
 
     /// `space/name/vVERSION/type`, as Scouter's logs name it.

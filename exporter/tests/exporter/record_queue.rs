@@ -327,7 +327,11 @@ fn an_item_of_the_wrong_kind_says_what_the_queue_takes() {
     let queues = queues(&["psi", "custom"], GrpcConfig::default(), patient());
     let error = queues.get("psi").unwrap().insert(&metrics()).unwrap_err();
     assert_eq!((error.profile, error.reason), (DriftType::Psi, ItemDrop::WrongKind));
-    assert_eq!(error.to_string(), "queue `psi` of a Psi profile takes Features: an item was dropped (wrong_kind)");
+    assert_eq!(error.to_string(), "an item was dropped (wrong_kind) by the queue `psi` of a Psi profile: it takes Features");
+    let of_others = Features::new([Feature::float("amount", 1.0)]);
+    let error = queues.get("psi").unwrap().insert(&of_others).unwrap_err();
+    let told = "an item was dropped (nothing_watched) by the queue `psi` of a Psi profile: its profile watches `f1`, `f7`, `f6`, `f2`, `f5`, `f0`, `f8`, `f9`, 2 more, and nothing of it has a value that counts";
+    assert_eq!(error.to_string(), told);
     assert!(queues.get("nothing").is_none());
     queues.get("custom").unwrap().note_unreadable();
     assert_eq!(queues.stats().queue("custom").unwrap().dropped.get(ItemDrop::Unreadable), 1);
