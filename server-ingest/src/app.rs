@@ -68,7 +68,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let metrics = Metrics::new(&store, &admission, &connections, others);
     let sink = sink.map(Sink::start);
     let ingest =
-        Arc::new(Ingest::new(Arc::clone(&store), Arc::clone(&profiles), recovery.recent_batch_ids, Arc::clone(&metrics), turns.clone()));
+        Arc::new(Ingest::new(Arc::clone(&store), Arc::clone(&profiles), recovery.recent_batches, Arc::clone(&metrics), turns.clone()));
     let intake = Intake {
         admission: admission.clone(),
         turns,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use scouter_storage::{
-    log::{BatchId, Door, Frame, Position},
+    log::{BatchId, Door, Frame, Position, RecentBatch},
     otlp::{Envelope, Rejected, Verdict, judge},
     store::Store,
 };
@@ -33,7 +33,7 @@ mod spaces;
 
 pub use spaces::Limited;
 
-use dedupe::{Claim, DedupeWindow};
+use dedupe::{Before, Claim, DedupeWindow};
 
 /// Judging more bytes than this may take longer than half a millisecond, so it leaves the reactor's time slice.
 const JUDGE_INLINE_BYTES: usize = 512 * 1024;
@@ -122,7 +122,7 @@ pub struct Ingest {
 
 impl Ingest {
     /// `recent` are the batches the log still remembers; `profiles` tell which space a record is of; `turns` are for judging large requests.
-    pub fn new(store: Arc<Store>, profiles: Arc<Profiles>, recent: Vec<(BatchId, u64)>, metrics: Arc<Metrics>, turns: Turns) -> Self {
+    pub fn new(store: Arc<Store>, profiles: Arc<Profiles>, recent: Vec<RecentBatch>, metrics: Arc<Metrics>, turns: Turns) -> Self {
         Self {
             store,
             profiles,
@@ -172,14 +172,12 @@ impl Ingest {
         receipt.rejected_spans += refused.spans;
         receipt.rejected_records += refused.records;
         let mut rejected_records = indexes(&verdict.rejected_records);
-        let mut forbidden = 0;
         if let Some(limited) = &limited {
             let (foreign, words) = limited.foreign_records(&payload, envelope, &rejected_records, &self.profiles);
             let count = u32::try_from(foreign.len()).unwrap_or(u32::MAX);
             if count > 0 && count == receipt.records && receipt.spans == 0 {
                 return Err(Denied::Forbidden { who: limited.name().to_owned(), needs: Permission::Write }.into());
             }
-            forbidden = count;
             receipt.records -= count;
             receipt.rejected_records += count;
             rejected_records.extend(foreign);
@@ -192,8 +190,9 @@ impl Ingest {
         }
         let received_unix_nano = unix_nano_now();
         let batch_id = batch_id.unwrap_or_else(|| BatchId(twox_hash::XxHash3_128::oneshot(&payload).to_le_bytes()));
-        let repeated = |before| Ok(repeated(receipt, refusal.clone(), forbidden, before));
-        let claim = match self.window.claim(batch_id, received_unix_nano, forbidden) {
+        let rejected = u32::try_from(rejected_records.len()).unwrap_or(u32::MAX);
+        let repeated = |before| Ok(repeated(receipt, refusal.clone(), rejected, before));
+        let claim = match self.window.claim(batch_id, received_unix_nano, rejected) {
             Claim::Mine(claim) => claim,
             Claim::Stored(before) => return repeated(before),
             Claim::UnderWay(twin) => return twin.await.map_or(Err(IngestError::TwinFailed), repeated),
@@ -236,19 +235,24 @@ impl Ingest {
     }
 }
 
-/// What a repeated batch is told: what of it was stored when it came first, whatever its sender may write by now.
-fn repeated(receipt: Receipt, refusal: String, forbidden: u32, before: u32) -> Accepted {
-    let receipt = Receipt {
-        records: (receipt.records + forbidden).saturating_sub(before),
-        rejected_records: (receipt.rejected_records - forbidden) + before,
-        duplicate: true,
-        ..receipt
+/// What a repeated batch is told: what of it was stored when it came first, whatever its sender may write by now. `rejected` is how many
+/// records of its payload would be refused now.
+fn repeated(now: Receipt, refusal: String, rejected: u32, before: Before) -> Accepted {
+    let in_payload = now.records + rejected;
+    let (receipt, words) = match before.rejected_records {
+        Some(before) => {
+            let before = before.min(in_payload);
+            let receipt = Receipt { records: in_payload - before, rejected_records: now.rejected_records - rejected + before, ..now };
+            let words = format!("{before} records of this batch were refused when it came first; send them in another one");
+            (receipt, (before > rejected).then_some(words))
+        }
+        None => {
+            let words = "this batch was stored before; how many of its records were refused then is not known any more";
+            (now, (in_payload > 0).then(|| words.to_owned()))
+        }
     };
-    let refusal = match (refusal.is_empty(), before) {
-        (true, 1..) => format!("{before} records of this batch were refused when it came first; send them in another one"),
-        _ => refusal,
-    };
-    Accepted { receipt, refusal }
+    let refusal = [refusal, words.unwrap_or_default()].into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
+    Accepted { receipt: Receipt { duplicate: true, ..receipt }, refusal }
 }
 
 fn indexes(rejected: &[Rejected]) -> Vec<u32> {

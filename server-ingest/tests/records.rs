@@ -238,6 +238,43 @@ async fn user(server: &TestServer, name: &str, permissions: &str) -> String {
 }
 
 #[tokio::test]
+async fn what_was_refused_of_a_batch_stays_refused_when_it_is_repeated_also_after_a_restart() {
+    let root = ["--default-username", "root", "--default-password", "roots password"];
+    let mut server = TestServer::start_with_administrator().await;
+    let mine = user(&server, "ada", "write:mine").await;
+    for (space, uid) in [("mine", "u1"), ("theirs", "u2")] {
+        assert_eq!(register(&server, &server.token, "Spc", &profile(space, "n", uid)).await.0, 200);
+    }
+    // One record is ada's, one somebody else's, and one cannot be read by anybody.
+    let record = |uid: &str| {
+        let spc = SpcRecord { entity_uid: uid.to_owned(), feature: "f".to_owned(), created_at_unix_nano: 1, value: 1.0 };
+        MonitoringRecord { record: Some(Record::Spc(spc)) }
+    };
+    let records = vec![record("u1"), record("u2"), MonitoringRecord { record: None }];
+    let request = InsertMessageRequest { records, batch_id: vec![9; 16], ..Default::default() };
+    let bytes = prost::Message::encode_to_vec(&request);
+    let send = async |server: &TestServer, token: &str| {
+        let answer = grpc::<InsertMessageResponse>(server, "grpc", INSERT_MESSAGE, &format!("Bearer {token}"), bytes.clone(), None).await;
+        let answer = answer.unwrap();
+        assert_eq!(server.count("spc_drift").await, 1);
+        (answer.rejected_records, answer.message)
+    };
+    assert_eq!(send(&server, &mine).await.0, 2);
+    let later = "2 records of this batch were refused when it came first; send them in another one";
+    let check = async |server: &TestServer, when: &str| {
+        assert_eq!(send(server, &mine).await.0, 2, "{when}");
+        let (rejected, message) = send(server, &server.token).await;
+        assert!(rejected == 2 && message.contains(later), "{when}: {rejected}, {message}");
+    };
+    check(&server, "at once").await;
+    server = server.crash_and_restart_with(&root).await;
+    check(&server, "with the frame in the log").await;
+    assert_eq!(server.terminate(), Some(0));
+    server = server.crash_and_restart_with(&root).await;
+    check(&server, "with the frame trimmed").await;
+}
+
+#[tokio::test]
 async fn who_may_write_or_read_one_space_writes_and_reads_that_one() {
     let server = TestServer::start_with_administrator().await;
     let mine = user(&server, "ada", "write:mine,read:mine").await;

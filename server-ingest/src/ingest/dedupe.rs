@@ -5,8 +5,8 @@
 //! not reach it repeats what he sent before. A second copy that arrives while the first is being written
 //! waits for the first one's outcome, so that neither is acknowledged early.
 //!
-//! What the sender's permissions kept out of a batch may be allowed when he repeats it, and is not stored for that: the window remembers how much
-//! it was, so that the repetition is told the same. It does so until the server ends.
+//! What the sender's permissions kept out of a batch may be allowed when he repeats it, and is not stored for that: the window, and the log,
+//! remember how many records were refused, so that the repetition is told the same.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use scouter_storage::log::BatchId;
+use scouter_storage::log::{BatchId, RecentBatch};
 use tokio::sync::oneshot;
 
 const WINDOW: Duration = Duration::from_secs(600);
@@ -24,9 +24,16 @@ const MAX_IDS: usize = 1_000_000;
 #[derive(Debug)]
 enum State {
     /// Being written; who waits for the outcome.
-    UnderWay(Vec<oneshot::Sender<Option<u32>>>),
-    /// How many of its records the sender might not write.
-    Stored(u32),
+    UnderWay(Vec<oneshot::Sender<Option<Before>>>),
+    /// On disk.
+    Stored(Before),
+}
+
+/// What became of a batch when it came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Before {
+    /// How many of its records were refused; `None` where the log does not know it any more.
+    pub(super) rejected_records: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -44,9 +51,9 @@ pub(super) struct DedupeWindow(Arc<Mutex<Ids>>);
 pub(super) enum Claim<F> {
     /// Never seen: the caller stores it and says so.
     Mine(Claimed),
-    /// Stored before, but for so many records that the sender might not write.
-    Stored(u32),
-    /// Another request with this id is being written; the future tells what it left out, or `None` when it was not stored.
+    /// Stored before.
+    Stored(Before),
+    /// Another request with this id is being written; the future tells what became of it, or `None` when it was not stored.
     UnderWay(F),
 }
 
@@ -56,34 +63,34 @@ pub(super) struct Claimed {
     ids: Arc<Mutex<Ids>>,
     id: [u8; 16],
     received_unix_nano: u64,
-    forbidden: u32,
+    before: Before,
     is_stored: bool,
 }
 
 impl DedupeWindow {
-    /// `recent` are the stored batches and when they came, oldest first; the newest of them counts as having come now.
-    pub(super) fn new(recent: Vec<(BatchId, u64)>, now_unix_nano: u64) -> Self {
+    /// `recent` are the stored batches, oldest first; the newest of them counts as having come now.
+    pub(super) fn new(recent: Vec<RecentBatch>, now_unix_nano: u64) -> Self {
         let mut ids = Ids::default();
-        let down = recent.last().map_or(0, |(_, newest)| now_unix_nano.saturating_sub(*newest));
-        for (id, received_unix_nano) in recent {
-            ids.states.insert(id.0, State::Stored(0));
-            ids.order.push_back((id.0, received_unix_nano + down));
+        let down = recent.last().map_or(0, |newest| now_unix_nano.saturating_sub(newest.received_unix_nano));
+        for RecentBatch { batch_id, received_unix_nano, rejected_records } in recent {
+            ids.states.insert(batch_id.0, State::Stored(Before { rejected_records }));
+            ids.order.push_back((batch_id.0, received_unix_nano + down));
         }
         Self(Arc::new(Mutex::new(ids)))
     }
 
-    /// `forbidden` is how many of the batch's records the sender may not write now.
+    /// `rejected_records` is how many of the batch's records are refused if it is stored now.
     pub(super) fn claim(
         &self,
         id: BatchId,
         received_unix_nano: u64,
-        forbidden: u32,
-    ) -> Claim<impl Future<Output = Option<u32>> + Send + use<>> {
+        rejected_records: u32,
+    ) -> Claim<impl Future<Output = Option<Before>> + Send + use<>> {
         let mut ids = lock(&self.0);
         ids.forget_old(received_unix_nano);
         match ids.states.entry(id.0) {
             Entry::Occupied(mut entry) => match entry.get_mut() {
-                State::Stored(forbidden) => Claim::Stored(*forbidden),
+                State::Stored(before) => Claim::Stored(*before),
                 State::UnderWay(twins) => {
                     let (sender, outcome) = oneshot::channel();
                     twins.push(sender);
@@ -92,7 +99,8 @@ impl DedupeWindow {
             },
             Entry::Vacant(entry) => {
                 entry.insert(State::UnderWay(Vec::new()));
-                Claim::Mine(Claimed { ids: Arc::clone(&self.0), id: id.0, received_unix_nano, forbidden, is_stored: false })
+                let before = Before { rejected_records: Some(rejected_records) };
+                Claim::Mine(Claimed { ids: Arc::clone(&self.0), id: id.0, received_unix_nano, before, is_stored: false })
             }
         }
     }
@@ -107,17 +115,17 @@ impl Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         let mut ids = lock(&self.ids);
-        let before = if self.is_stored {
+        let was = if self.is_stored {
             ids.order.push_back((self.id, self.received_unix_nano));
-            ids.states.insert(self.id, State::Stored(self.forbidden))
+            ids.states.insert(self.id, State::Stored(self.before))
         } else {
             ids.states.remove(&self.id)
         };
         drop(ids);
-        if let Some(State::UnderWay(twins)) = before {
+        if let Some(State::UnderWay(twins)) = was {
             for twin in twins {
                 // A twin that gave up does not ask any more.
-                let _ = twin.send(self.is_stored.then_some(self.forbidden));
+                let _ = twin.send(self.is_stored.then_some(self.before));
             }
         }
     }

@@ -72,6 +72,17 @@ impl fmt::Debug for BatchId {
     }
 }
 
+/// A batch that was stored not long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecentBatch {
+    /// Its id.
+    pub batch_id: BatchId,
+    /// When it came.
+    pub received_unix_nano: u64,
+    /// How many of its monitoring records were refused; `None` where the version that trimmed its frame did not write it down.
+    pub rejected_records: Option<u32>,
+}
+
 /// The way a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -180,8 +191,8 @@ pub struct Opened {
     pub trimmed: Position,
     /// The last frame that is durable; the next one gets the number after it.
     pub last: Position,
-    /// Batch ids (with `received_unix_nano`) inside the dedupe window, oldest first, trimmed frames included.
-    pub recent_batch_ids: Vec<(BatchId, u64)>,
+    /// Batches inside the dedupe window, oldest first, trimmed frames included.
+    pub recent_batches: Vec<RecentBatch>,
     /// Bytes of unfinished, never acknowledged frames that were cut from the end. In a segment that was used before, a frame
     /// of which not even the header was finished cannot be told from stale bytes and is not counted.
     pub torn_bytes: u64,

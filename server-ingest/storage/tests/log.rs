@@ -59,7 +59,7 @@ fn frames_come_back_as_they_were_appended() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("made/by/open");
     let (log, opened) = open(&path);
-    assert_eq!((opened.last, opened.torn_bytes, opened.recent_batch_ids.len()), (Position(0), 0, 0));
+    assert_eq!((opened.last, opened.torn_bytes, opened.recent_batches.len()), (Position(0), 0, 0));
     let sizes = [0, 1, 7, 8, 9, 4000, 4024, 4025, 60_000, 61_000, 12];
     let frames: Vec<Frame> = (1..).zip(sizes).map(|(number, size)| frame(number, size)).collect();
     for frame in &frames {
@@ -196,14 +196,18 @@ fn batch_ids_survive_trimming_and_restarts_inside_the_window() {
     }
     assert_eq!(segments(dir.path()), 1);
     for opened in [Log::open_read_only(dir.path()).expect("the log opens").1, open(dir.path()).1] {
-        let ids: Vec<u64> = opened.recent_batch_ids.iter().map(|(id, _)| u128::from_be_bytes(id.0) as u64).collect();
+        let ids: Vec<u64> = opened.recent_batches.iter().map(|batch| u128::from_be_bytes(batch.batch_id.0) as u64).collect();
         assert_eq!(ids, (number - 600..=number).collect::<Vec<_>>());
-        assert!(opened.recent_batch_ids.iter().all(|(id, received)| u128::from_be_bytes(id.0) == u128::from(received / SECOND)));
+        for batch in &opened.recent_batches {
+            let number = batch.received_unix_nano / SECOND;
+            assert_eq!(u128::from_be_bytes(batch.batch_id.0), u128::from(number));
+            assert_eq!(batch.rejected_records, Some(number as u32 % 3), "batch {number}, trimmed or not");
+        }
     }
     let few = LogOptions { dedupe_ids: 5, ..options() };
     let (_, opened) = Log::open(dir.path(), few, Box::new(|_, _| {})).expect("the log opens");
-    assert_eq!(opened.recent_batch_ids.len(), 5);
-    assert_eq!(opened.recent_batch_ids[4].1, number * SECOND);
+    assert_eq!(opened.recent_batches.len(), 5);
+    assert_eq!(opened.recent_batches[4].received_unix_nano, number * SECOND);
 }
 
 #[test]

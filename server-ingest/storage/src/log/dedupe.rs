@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::format::IdEntry;
-use super::{BatchId, LogOptions};
+use super::{LogOptions, RecentBatch};
 
 /// The newest ids, in position order, bounded by time and number.
 pub(super) struct RecentIds {
@@ -35,8 +35,13 @@ impl RecentIds {
         self.entries.iter().take_while(move |entry| entry.position < position)
     }
 
-    pub(super) fn to_vec(&self) -> Vec<(BatchId, u64)> {
-        self.entries.iter().map(|entry| (entry.batch_id, entry.received_unix_nano)).collect()
+    pub(super) fn to_vec(&self) -> Vec<RecentBatch> {
+        let batch = |entry: &IdEntry| RecentBatch {
+            batch_id: entry.batch_id,
+            received_unix_nano: entry.received_unix_nano,
+            rejected_records: entry.rejected_records,
+        };
+        self.entries.iter().map(batch).collect()
     }
 }
 

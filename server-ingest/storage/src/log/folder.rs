@@ -282,7 +282,7 @@ pub(super) fn damaged(file: &Path, offset: u64, what: &'static str) -> LogError 
 fn refuse(file: &Path, invalid: Invalid) -> LogError {
     match invalid {
         Invalid::Damaged(what) => damaged(file, 0, what),
-        Invalid::Version(version) => LogError::UnsupportedVersion { file: file.to_owned(), version, supported: format::VERSION },
+        Invalid::Version { version, supported } => LogError::UnsupportedVersion { file: file.to_owned(), version, supported },
     }
 }
 

@@ -6,8 +6,11 @@ use uuid::Uuid;
 use super::{BatchId, Door, Frame, MAX_PAYLOAD_BYTES};
 use crate::otlp::Envelope;
 
-/// Version of all files of the log.
+/// Version of `log.meta` and of segments.
 pub(super) const VERSION: u32 = 1;
+
+/// Version of the file of batch ids. Version 1 did not say how many records had been refused; it is still read.
+pub(super) const IDS_VERSION: u32 = 2;
 
 /// Commits start at multiples of it, and a segment's header fills the first one.
 pub(super) const BLOCK_BYTES: u64 = 4096;
@@ -28,7 +31,10 @@ const SEGMENT_MAGIC: &[u8; 8] = b"SCTRWAL\0";
 const META_MAGIC: &[u8; 8] = b"SCTRMETA";
 const IDS_MAGIC: &[u8; 8] = b"SCTRIDS\0";
 const IDS_HEADER_BYTES: usize = 40;
-const ID_ENTRY_BYTES: usize = 32;
+const ID_ENTRY_BYTES: usize = 36;
+const ID_ENTRY_BYTES_V1: usize = 32;
+/// Stands for a number of refused records that is not known.
+const UNKNOWN: u32 = u32::MAX;
 const FLAG_LAST_OF_COMMIT: u16 = 1;
 
 /// Why bytes are not what they should be.
@@ -37,7 +43,7 @@ pub(super) enum Invalid {
     /// Damaged; says how.
     Damaged(&'static str),
     /// Made by a version that is not ours.
-    Version(u32),
+    Version { version: u32, supported: u32 },
 }
 
 /// First block of a segment.
@@ -73,7 +79,7 @@ impl SegmentHeader {
     }
 
     pub(super) fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<(Self, u32), Invalid> {
-        let seed = check_preamble(bytes, SEGMENT_MAGIC, "segment header")?;
+        let (_, seed) = check_preamble(bytes, SEGMENT_MAGIC, "this is not a segment of a log", VERSION)?;
         let header = Self {
             log_id: Uuid::from_bytes(array(bytes, 16)),
             first: u64_at(bytes, 32),
@@ -149,6 +155,16 @@ impl FrameHeader {
         })
     }
 
+    /// What is remembered of it when it is gone.
+    pub(super) fn id_entry(&self) -> IdEntry {
+        IdEntry {
+            position: self.position,
+            received_unix_nano: self.received_unix_nano,
+            batch_id: self.batch_id,
+            rejected_records: Some(self.rejected_records),
+        }
+    }
+
     /// Bytes of lists and payload.
     pub(super) fn body_bytes(&self) -> u64 {
         4 * (u64::from(self.rejected_spans) + u64::from(self.rejected_records)) + u64::from(self.payload_bytes)
@@ -219,7 +235,7 @@ impl Meta {
         if bytes.len() != META_BYTES {
             return Err(Invalid::Damaged("log.meta has the wrong length"));
         }
-        check_preamble(bytes, META_MAGIC, "log.meta")?;
+        check_preamble(bytes, META_MAGIC, NOT_A_LOGS, VERSION)?;
         Ok(Self {
             log_id: Uuid::from_bytes(array(bytes, 16)),
             first: u64_at(bytes, 32),
@@ -235,6 +251,8 @@ pub(super) struct IdEntry {
     pub(super) position: u64,
     pub(super) received_unix_nano: u64,
     pub(super) batch_id: BatchId,
+    /// How many of its monitoring records were refused; unknown of batches that came from a file of version 1.
+    pub(super) rejected_records: Option<u32>,
 }
 
 /// The file of batch ids whose frames were trimmed.
@@ -245,10 +263,11 @@ pub(super) fn encode_ids<'a>(log_id: Uuid, entries: impl Iterator<Item = &'a IdE
         bytes.extend_from_slice(&entry.position.to_le_bytes());
         bytes.extend_from_slice(&entry.received_unix_nano.to_le_bytes());
         bytes.extend_from_slice(&entry.batch_id.0);
+        bytes.extend_from_slice(&entry.rejected_records.unwrap_or(UNKNOWN).to_le_bytes());
         count += 1;
     }
     bytes[0..8].copy_from_slice(IDS_MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[8..12].copy_from_slice(&IDS_VERSION.to_le_bytes());
     bytes[16..32].copy_from_slice(log_id.as_bytes());
     bytes[32..40].copy_from_slice(&count.to_le_bytes());
     let crc = checksum_around(&bytes);
@@ -260,37 +279,39 @@ pub(super) fn decode_ids(bytes: &[u8]) -> Result<(Uuid, Vec<IdEntry>), Invalid> 
     if bytes.len() < IDS_HEADER_BYTES {
         return Err(Invalid::Damaged("the file of batch ids is cut short"));
     }
-    check_preamble(bytes, IDS_MAGIC, "file of batch ids")?;
+    let (version, _) = check_preamble(bytes, IDS_MAGIC, NOT_A_LOGS, IDS_VERSION)?;
+    let entry_bytes = if version == 1 { ID_ENTRY_BYTES_V1 } else { ID_ENTRY_BYTES };
     let entries = &bytes[IDS_HEADER_BYTES..];
-    if u64_at(bytes, 32).checked_mul(ID_ENTRY_BYTES as u64) != Some(entries.len() as u64) {
+    if u64_at(bytes, 32).checked_mul(entry_bytes as u64) != Some(entries.len() as u64) {
         return Err(Invalid::Damaged("the file of batch ids does not hold as many as it says"));
     }
-    let entries = entries.chunks_exact(ID_ENTRY_BYTES).map(|entry| IdEntry {
+    let entries = entries.chunks_exact(entry_bytes).map(|entry| IdEntry {
         position: u64_at(entry, 0),
         received_unix_nano: u64_at(entry, 8),
         batch_id: BatchId(array(entry, 16)),
+        rejected_records: (version > 1).then(|| u32_at(entry, 32)).filter(|count| *count != UNKNOWN),
     });
     Ok((Uuid::from_bytes(array(bytes, 16)), entries.collect()))
 }
 
-/// Checks magic, version and checksum of a file that starts {magic 8, version 4, crc 4}; returns the checksum.
-fn check_preamble(bytes: &[u8], magic: &[u8; 8], what: &'static str) -> Result<u32, Invalid> {
+const NOT_A_LOGS: &str = "this is not a file of a log";
+
+/// Checks magic, version and checksum of a file that starts {magic 8, version 4, crc 4}; returns version and checksum. All versions
+/// from 1 to `newest` have them there.
+fn check_preamble(bytes: &[u8], magic: &[u8; 8], otherwise: &'static str, newest: u32) -> Result<(u32, u32), Invalid> {
     if &bytes[0..8] != magic {
-        return Err(Invalid::Damaged(match what {
-            "segment header" => "this is not a segment of a log",
-            _ => "this is not a file of a log",
-        }));
+        return Err(Invalid::Damaged(otherwise));
     }
     let crc = u32_at(bytes, 12);
     let version = u32_at(bytes, 8);
     // The version is looked at first: another version may keep its checksum elsewhere.
-    if version != VERSION {
-        return Err(Invalid::Version(version));
+    if !(1..=newest).contains(&version) {
+        return Err(Invalid::Version { version, supported: newest });
     }
     if crc != checksum_around(bytes) {
         return Err(Invalid::Damaged("checksum mismatch in a header"));
     }
-    Ok(crc)
+    Ok((version, crc))
 }
 
 /// Checksum of all but the four bytes at 12, where it is kept.

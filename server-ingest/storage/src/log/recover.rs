@@ -11,7 +11,7 @@ use super::dedupe::RecentIds;
 use super::disk::Disk;
 use super::fill::{Filling, Spare, write_zeros};
 use super::folder::{Folder, Listing, META_FILE, Segment, State, damaged, read_ids, read_meta, replace_file};
-use super::format::{BLOCK_BYTES, IdEntry, Meta, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::format::{BLOCK_BYTES, Meta, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::scan::{Check, Step, Walk};
 use super::{LogError, LogOptions, Opened, Position};
 
@@ -40,7 +40,7 @@ impl Recovered {
             log_id: self.meta.log_id,
             trimmed: Position(self.meta.first - 1),
             last: Position(self.last),
-            recent_batch_ids: self.recent.to_vec(),
+            recent_batches: self.recent.to_vec(),
             torn_bytes: self.end.map_or(0, |end| end.torn.1 - end.torn.0),
         }
     }
@@ -188,9 +188,7 @@ fn read_segment(
             break None;
         }
         match walk.step(Check::Body)? {
-            Step::Frame { header, .. } => {
-                recent.push(IdEntry { position: header.position, received_unix_nano: header.received_unix_nano, batch_id: header.batch_id })
-            }
+            Step::Frame { header, .. } => recent.push(header.id_entry()),
             Step::Gap(gap) => break Some(gap),
         }
     };

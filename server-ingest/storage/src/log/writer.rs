@@ -294,7 +294,12 @@ impl Writer {
             let mut recent = self.shared.recent();
             for (position, pending) in (first..).zip(commit) {
                 payload_bytes += pending.frame.payload.len() as u64;
-                recent.push(IdEntry { position, received_unix_nano: pending.frame.received_unix_nano, batch_id: pending.frame.batch_id });
+                recent.push(IdEntry {
+                    position,
+                    received_unix_nano: pending.frame.received_unix_nano,
+                    batch_id: pending.frame.batch_id,
+                    rejected_records: Some(length(pending.frame.rejected_records.len())),
+                });
             }
         }
         self.shared.frames.fetch_add(commit.len() as u64, Ordering::Relaxed);

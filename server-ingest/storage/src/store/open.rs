@@ -18,7 +18,7 @@ use super::maintainer::Maintainer;
 use super::tables::Tables;
 use super::{Source, Store, StoreError, StoreOptions, Threads};
 use crate::lake::TraceIndex;
-use crate::log::{BatchId, Frame, Log, LogError, Opened, Position};
+use crate::log::{Frame, Log, LogError, Opened, Position, RecentBatch};
 
 /// Payloads between the log and the rows; less where few rows are kept.
 const MAX_HANDOVER_BYTES: usize = 16 * 1024 * 1024;
@@ -34,8 +34,8 @@ pub struct Recovery {
     pub replayed_frames: u64,
     /// Bytes of unfinished, never acknowledged frames that were cut from the log.
     pub torn_bytes: u64,
-    /// Batch ids (with `received_unix_nano`) inside the dedupe window, oldest first.
-    pub recent_batch_ids: Vec<(BatchId, u64)>,
+    /// Batches inside the dedupe window, oldest first.
+    pub recent_batches: Vec<RecentBatch>,
     /// The log was behind the tables, as a power loss under `durability = "os"` leaves it. Its frames are in the tables; it was
     /// put aside here, and a new one begun.
     pub retired_log: Option<PathBuf>,
@@ -69,7 +69,7 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Rec
     let mut parts = open_parts(&dir, &options)?;
     let mut retired_log = None;
     let replayed_frames = parts.replayed_frames;
-    let recent_batch_ids = std::mem::take(&mut parts.opened.recent_batch_ids);
+    let recent_batches = std::mem::take(&mut parts.opened.recent_batches);
     let torn_bytes = parts.opened.torn_bytes;
     let known = parts.flusher.tables.snapshots().iter().map(|snapshot| snapshot.position).chain([parts.flusher.mark.read()]).max();
     if known > Some(parts.opened.last) {
@@ -83,7 +83,7 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Rec
         last: opened.last,
         replayed_frames,
         torn_bytes,
-        recent_batch_ids,
+        recent_batches,
         retired_log,
         took: started.elapsed(),
     };

@@ -131,7 +131,7 @@ async fn the_log_of_a_stopped_store_takes_no_room_and_goes_on_where_it_was() {
     for round in 0..4 {
         let (store, recovery) = Store::open(folder.path(), idle()).unwrap();
         assert_eq!((recovery.last, recovery.replayed_frames, recovery.retired_log), (Position(2 * round), 0, None));
-        assert_eq!(recovery.recent_batch_ids.len() as u64, 2 * round, "repeated requests are still known");
+        assert_eq!(recovery.recent_batches.len() as u64, 2 * round, "repeated requests are still known");
         assert_eq!(ids(&store, Table::Spans).await, range(round * 10));
         for half in 0..2 {
             let first = round * 10 + half * 5;

@@ -46,7 +46,7 @@ fn a_resting_log_is_small_and_goes_on_where_it_was() {
         let copy = copy_folder(dir.path());
         let (reopened, opened) = open_usual(copy.path());
         assert_eq!((opened.last, opened.trimmed, opened.torn_bytes), (Position(number), Position(number), 0));
-        assert_eq!(opened.recent_batch_ids.len() as u64, number, "batches stay known");
+        assert_eq!(opened.recent_batches.len() as u64, number, "batches stay known");
         append_numbers(&reopened, number + 1..=number + 1, 100);
     }
     // What the small segment holds outlives an opening, also with the next segment behind it.
