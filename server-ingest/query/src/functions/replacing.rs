@@ -46,44 +46,66 @@ impl ScalarUDFImpl for Bounded {
         let [text, sought, replacement, ..] = args.args.as_slice() else {
             return exec_err!("{} takes a text, what is sought and its replacement", self.name());
         };
-        let (bytes, rows) = match text {
-            ColumnarValue::Array(texts) => (text_bytes(texts.as_ref()), texts.len()),
-            ColumnarValue::Scalar(text) => (longest(text), 1),
+        // One text beside columns is replaced in anew for each of their rows.
+        let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if is_constant { 1 } else { args.number_rows };
+        let bytes = match text {
+            ColumnarValue::Array(texts) => lengths(texts.as_ref()).total,
+            ColumnarValue::Scalar(text) => length(text).saturating_mul(rows),
         };
-        let longest_of = |value: &ColumnarValue| match value {
-            ColumnarValue::Array(texts) => longest_text(texts.as_ref()),
-            ColumnarValue::Scalar(text) => longest(text),
+        let lengths_of = |value: &ColumnarValue| match value {
+            ColumnarValue::Array(texts) => lengths(texts.as_ref()),
+            ColumnarValue::Scalar(text) => Lengths { total: length(text), shortest: length(text), longest: length(text) },
         };
-        let (sought, replacement) = (longest_of(sought), longest_of(replacement));
-        // A pattern may match nothing, and a replacement may repeat what was matched.
-        let (places, each) =
-            if self.name() == "replace" { (bytes / sought.max(1) + rows, replacement) } else { (bytes + rows, replacement) };
-        let repeated = if self.name() == "replace" { bytes } else { bytes.saturating_mul(1 + replacement / 2) };
-        if places.saturating_mul(each).saturating_add(repeated) > MAX_BYTES {
+        let (sought, replacement) = (lengths_of(sought).shortest, lengths_of(replacement).longest);
+        // A pattern may match nothing, and a replacement may repeat what was matched. Nothing is found before, between and after all characters.
+        let (places, repeated) = match self.name() {
+            "replace" => (bytes / sought.max(1) + rows, bytes),
+            _ => (bytes.saturating_add(rows), bytes.saturating_mul(1 + replacement / 2)),
+        };
+        if places.saturating_mul(replacement).saturating_add(repeated) > MAX_BYTES {
             return resources_err!("{} of {bytes} bytes of text with {replacement} bytes each could make too much", self.name());
         }
         self.function.invoke_with_args(args)
     }
 }
 
-fn longest(text: &ScalarValue) -> usize {
+fn length(text: &ScalarValue) -> usize {
     text.try_as_str().flatten().map_or(0, str::len)
 }
 
-fn text_bytes(texts: &dyn Array) -> usize {
-    lengths(texts).sum()
+/// Of the texts of a column, in bytes.
+struct Lengths {
+    total: usize,
+    shortest: usize,
+    longest: usize,
 }
 
-fn longest_text(texts: &dyn Array) -> usize {
-    lengths(texts).max().unwrap_or(0)
+impl Lengths {
+    fn of(lengths: impl Iterator<Item = usize>) -> Self {
+        let none = Self { total: 0, shortest: usize::MAX, longest: 0 };
+        let all = lengths.fold(none, |all, length| Self {
+            total: all.total.saturating_add(length),
+            shortest: all.shortest.min(length),
+            longest: all.longest.max(length),
+        });
+        Self { shortest: all.shortest.min(all.longest), ..all }
+    }
 }
 
-/// The lengths of the texts; of an array of something else, what it takes.
-fn lengths(texts: &dyn Array) -> Box<dyn Iterator<Item = usize> + '_> {
+/// The lengths of the texts; an array of something else counts as what it takes, in every row.
+fn lengths(texts: &dyn Array) -> Lengths {
     match texts.data_type() {
-        DataType::Utf8 => Box::new(texts.as_string::<i32>().iter().map(|text| text.map_or(0, str::len))),
-        DataType::LargeUtf8 => Box::new(texts.as_string::<i64>().iter().map(|text| text.map_or(0, str::len))),
-        DataType::Utf8View => Box::new(texts.as_string_view().iter().map(|text| text.map_or(0, str::len))),
-        _ => Box::new(std::iter::once(texts.get_array_memory_size())),
+        DataType::Utf8 => Lengths::of(texts.as_string::<i32>().iter().map(|text| text.map_or(0, str::len))),
+        DataType::LargeUtf8 => Lengths::of(texts.as_string::<i64>().iter().map(|text| text.map_or(0, str::len))),
+        DataType::Utf8View => Lengths::of(texts.as_string_view().iter().map(|text| text.map_or(0, str::len))),
+        DataType::Dictionary(_, _) => {
+            let values = lengths(texts.as_any_dictionary().values().as_ref());
+            Lengths { total: values.longest.saturating_mul(texts.len()), ..values }
+        }
+        _ => {
+            let size = texts.get_array_memory_size();
+            Lengths { total: size.saturating_mul(texts.len()), shortest: 0, longest: size }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a plan may cost where neither memory nor time is watched: inside the evaluation of one expression over one batch.
 //!
-//! - **Texts that grow.** A chain of expressions of which each joins the one before to itself doubles with every link. Plans are
-//!   weighed: how many values, at most, of the size of a stored one a value of theirs can hold.
+//! - **Texts that grow.** A chain of expressions of which each joins the one before to itself, or writes it in twice as many digits, doubles with
+//!   every link. Plans are weighed: how many values, at most, of the size of a stored one a value of theirs can hold.
 //! - **Patterns.** Their cost grows with the pattern times the text, and a batch is matched without a pause. They are written out, and small once
 //!   compiled.
 //! - **Lists over windows.** A list of all rows so far, for each row, takes the square of the rows.
@@ -10,6 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition};
 use regex::RegexBuilder;
 
@@ -20,6 +21,12 @@ const MAX_WEIGHT: usize = 64;
 
 /// A literal of so many bytes counts as a value.
 const LITERAL_BYTES: usize = 4096;
+
+/// What an element of a list takes beside its text, in bytes, at least.
+const ELEMENT_BYTES: usize = 4;
+
+/// Values that a list of a group's counts as. What the group takes is watched while it is gathered; this is for what is made of it.
+const GATHERED_WEIGHT: usize = 8;
 
 /// The longest pattern of `LIKE`, and the longest regular expression.
 const MAX_PATTERN_BYTES: usize = 1024;
@@ -61,6 +68,11 @@ fn judge_patterns(expression: &Expr) -> Result<(), QueryError> {
             }
             _ => Ok(()),
         },
+        Expr::ScalarFunction(call) if call.func.name() == "array_to_string" => {
+            // It is written behind every element.
+            let is_written_out = call.args.iter().skip(1).all(|between| literal_bytes(between).is_some());
+            if is_written_out { Ok(()) } else { Err(invalid("what array_to_string puts between elements has to be written out")) }
+        }
         Expr::ScalarFunction(call) if call.func.name().starts_with("regexp_") => match call.args.get(1) {
             Some(pattern) => compiles(literal_pattern(pattern)?),
             None => Ok(()),
@@ -93,10 +105,13 @@ fn compiles(pattern: &str) -> Result<(), QueryError> {
     }
 }
 
+/// Aggregates whose value grows with the rows.
+const GATHERING: [&str; 2] = ["array_agg", "string_agg"];
+
 fn judge_window(expression: &Expr) -> Result<(), QueryError> {
     let Expr::WindowFunction(window) = expression else { return Ok(()) };
     match &window.fun {
-        WindowFunctionDefinition::AggregateUDF(function) if ["array_agg", "string_agg"].contains(&function.name()) => {
+        WindowFunctionDefinition::AggregateUDF(function) if GATHERING.contains(&function.name()) => {
             Err(invalid("array_agg and string_agg are not computed OVER a window"))
         }
         _ => Ok(()),
@@ -154,8 +169,13 @@ impl Scale<'_> {
                     1
                 }
             },
-            Expr::ScalarFunction(_) => self.sum(expression)?,
-            Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat => self.sum(expression)?,
+            Expr::ScalarFunction(call) => self.call(call)?,
+            Expr::AggregateFunction(call) if GATHERING.contains(&call.func.name()) => {
+                self.sum(&mut call.params.args.iter())?.saturating_mul(GATHERED_WEIGHT)
+            }
+            Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat => {
+                self.sum(&mut [binary.left.as_ref(), binary.right.as_ref()].into_iter())?
+            }
             _ => {
                 let mut most = 1;
                 expression.apply_children(|child| {
@@ -169,14 +189,36 @@ impl Scale<'_> {
         Ok(if self.is_small(expression) { 1 } else { weight })
     }
 
-    fn sum(&mut self, expression: &Expr) -> DataFusionResult<usize> {
+    fn call(&mut self, call: &ScalarFunction) -> DataFusionResult<usize> {
+        let sum = self.sum(&mut call.args.iter())?;
+        Ok(match (call.func.name(), call.args.as_slice()) {
+            // Two digits a byte, at most; other encodings have fewer.
+            ("encode" | "hex", _) => sum.saturating_mul(2),
+            ("string_to_array", _) => sum.saturating_mul(ELEMENT_BYTES),
+            ("concat_ws", [separator, joined @ ..]) => {
+                let places = joined.len().saturating_sub(1);
+                let separators = match literal_bytes(separator) {
+                    Some(bytes) => bytes.saturating_mul(places) / LITERAL_BYTES,
+                    None => self.weigh(separator)?.saturating_mul(places),
+                };
+                sum.saturating_add(separators)
+            }
+            // Behind each element, of which there may be as many as the list has room for.
+            ("array_to_string", [list, between @ ..]) => {
+                let bytes: usize = between.iter().filter_map(literal_bytes).sum();
+                self.weigh(list)?.saturating_mul(1 + bytes.div_ceil(ELEMENT_BYTES))
+            }
+            _ => sum,
+        })
+    }
+
+    fn sum(&mut self, parts: &mut dyn Iterator<Item = &Expr>) -> DataFusionResult<usize> {
         let mut sum: usize = 0;
-        expression.apply_children(|child| {
+        for part in parts {
             // A short text beside others is not what makes a value large.
-            let is_short = matches!(child, Expr::Literal(value, _) if value.size() < LITERAL_BYTES);
-            sum = sum.saturating_add(if is_short { 0 } else { self.weigh(child)? });
-            Ok(TreeNodeRecursion::Continue)
-        })?;
+            let is_short = matches!(part, Expr::Literal(value, _) if value.size() < LITERAL_BYTES);
+            sum = sum.saturating_add(if is_short { 0 } else { self.weigh(part)? });
+        }
         Ok(sum.max(1))
     }
 
@@ -184,5 +226,15 @@ impl Scale<'_> {
     fn is_small(&self, expression: &Expr) -> bool {
         let types = self.schemas.iter().find_map(|schema| expression.get_type(*schema).ok());
         types.is_some_and(|found| found.is_primitive() || found == DataType::Boolean || found == DataType::Null)
+    }
+}
+
+/// How long a text is that is written out.
+fn literal_bytes(expression: &Expr) -> Option<usize> {
+    match expression {
+        Expr::Literal(value, _) if value.is_null() => Some(0),
+        Expr::Literal(value, _) => value.try_as_str().flatten().map(str::len),
+        Expr::Cast(cast) => literal_bytes(&cast.expr),
+        _ => None,
     }
 }

@@ -64,6 +64,17 @@ async fn what_one_expression_could_cost_is_bounded() {
         format!("WITH c0 AS (SELECT name AS x FROM spans){} SELECT max(length(x)) FROM c30", chain("concat(x, '-', x)")),
         format!("WITH c0 AS (SELECT [1] AS x){} SELECT x FROM c30", chain("array_concat(x, x)")),
         format!("WITH c0 AS (SELECT 1 AS x){} SELECT x FROM c30", chain("named_struct('a', x, 'b', x)")),
+        format!("WITH c0 AS (SELECT name AS x FROM spans){} SELECT max(length(x)) FROM c30", chain("encode(x, 'hex')")),
+        format!("WITH c0 AS (SELECT name AS x FROM spans){} SELECT max(length(x)) FROM c30", chain("hex(arrow_cast(x, 'Binary'))")),
+        format!(
+            "WITH c0 AS (SELECT name AS x FROM spans){} SELECT max(length(x)) FROM c30",
+            chain("array_to_string(string_to_array(x, NULL), '-')")
+        ),
+        // A separator stands as often as there is something to separate.
+        format!("SELECT length(concat_ws(attributes{})) FROM spans", ", ''".repeat(100)),
+        format!("SELECT length(concat_ws('{}'{})) FROM spans", "-".repeat(4000), ", ''".repeat(100)),
+        format!("SELECT length(array_to_string(string_to_array(attributes, NULL), '{}')) FROM spans", "-".repeat(100)),
+        format!("SELECT length(concat({}'')) FROM (SELECT string_agg(attributes, '') AS x FROM spans)", "x, ".repeat(10)),
         format!("SELECT length({}name) FROM spans", "name || ".repeat(100)),
         format!("SELECT count(*) FROM spans WHERE name LIKE '{}'", "%a".repeat(600)),
         "SELECT count(*) FROM spans WHERE name ~ '((\\w{50}){50}){50}'".to_owned(),
@@ -77,6 +88,8 @@ async fn what_one_expression_could_cost_is_bounded() {
         "SELECT count(*) FROM spans WHERE name ~ attributes",
         "SELECT regexp_replace(name, attributes, '') FROM spans",
         "SELECT array_agg(name) OVER (ORDER BY start_unix_nano) FROM spans",
+        "SELECT array_to_string(string_to_array(attributes, ','), attributes) FROM spans",
+        "SELECT array_to_string(string_to_array(attributes, ','), ',', name) FROM spans",
         "SELECT levenshtein(attributes, resource_attributes) FROM spans",
     ] {
         assert!(matches!(stored.error(sql).await, QueryError::Invalid { .. }), "{sql}");
@@ -85,6 +98,10 @@ async fn what_one_expression_could_cost_is_bounded() {
     for sql in [
         format!("SELECT length(replace('{}', 'a', '{}'))", "a".repeat(30_000), "x".repeat(30_000)),
         format!("SELECT max(length(regexp_replace(attributes, '', '{long}', 'g'))) FROM spans"),
+        // One text, and what is sought in it in a column: the text is replaced in for each of a hundred rows.
+        format!("SELECT max(length(replace('{}', left(name, 0) || 'a', '{}'))) FROM spans", "a".repeat(9000), "x".repeat(9000)),
+        // The shortest that is sought is found most often.
+        format!("SELECT max(length(replace('{}', left('aaaa', status_code), '{}'))) FROM spans", "a".repeat(9000), "x".repeat(9000)),
     ] {
         assert!(matches!(stored.error(&sql).await, QueryError::Memory { .. }), "{}", &sql[..60]);
     }
@@ -94,6 +111,10 @@ async fn what_one_expression_could_cost_is_bounded() {
         ("SELECT count(*) FROM spans WHERE name ~ '^\\w+ [12]$'", json!(40)),
         ("SELECT count(*) FROM spans WHERE regexp_like(attr(attributes, 'http.route'), '^/(ask|score/.+)$', 'i')", json!(67)),
         ("SELECT min(replace(name, 'operation', 'op')) FROM spans", json!("op 0")),
+        ("SELECT max(replace('an operation 4', name, 'it')) FROM spans", json!("an operation 4")),
+        ("SELECT max(concat_ws(' / ', service_name, name, kind, encode(trace_id, 'hex'))) IS NOT NULL FROM spans", json!(true)),
+        ("SELECT array_to_string(array_sort(array_agg(DISTINCT service_name)), ', ') FROM spans", json!("answerer, gateway, scorer")),
+        ("SELECT max(array_to_string(entity_ids, ', ')) FROM spans", json!("")),
         ("SELECT max(regexp_replace(name, '(\\w+) (\\d)', '\\2 \\1')) FROM spans", json!("4 operation")),
         (
             "SELECT max(concat(service_name, ' ', name, ' ', hex(trace_id)) || ' ' || coalesce(status_message, '')) IS NOT NULL FROM spans",
