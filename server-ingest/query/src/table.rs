@@ -1,6 +1,7 @@
 //! A table as DataFusion sees it: the files of a cut and its hot rows, one after the other.
 
 mod files;
+mod reader;
 
 use std::sync::Arc;
 

@@ -31,6 +31,8 @@ use scouter_storage::columns::Table;
 use scouter_storage::lake::DataFile;
 use scouter_storage::store::Cut;
 
+use super::reader::PagedReaders;
+
 /// The partition column, last in every schema.
 const PARTITION: &str = "date";
 
@@ -125,6 +127,7 @@ pub(super) fn scan(
     let url = ObjectStoreUrl::local_filesystem();
     let runtime = state.runtime_env();
     let reader = CachedParquetFileReaderFactory::new(runtime.object_store(&url)?, runtime.cache_manager.get_file_metadata_cache());
+    let reader = PagedReaders(reader);
     let source = ParquetSource::new(schema)
         .with_table_parquet_options(state.default_table_options().parquet)
         .with_metadata_size_hint(FOOTER_HINT_BYTES)
