@@ -12,7 +12,7 @@ mod tests;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{Expr, ScalarUDF, ident, lit};
-use scouter_storage::columns::{Table, promoted_column};
+use scouter_storage::columns::{Table, is_filled_in, promoted_column};
 
 pub use attribute::{AttributeTest, Double, Operand, Operator, Wanted};
 use row_test::{RowTest, Test};
@@ -44,6 +44,16 @@ pub enum Condition {
         /// The trace.
         trace: [u8; 16],
     },
+    /// A 64-bit column is larger, or it is equal and the row is of a trace with a smaller id: what [`Condition::Behind`] is not, but for the
+    /// place itself.
+    Ahead {
+        /// The column.
+        column: &'static str,
+        /// What it is compared with.
+        value: i64,
+        /// The trace.
+        trace: [u8; 16],
+    },
     /// A column has no value.
     Missing(&'static str),
     /// A column has a value.
@@ -64,6 +74,8 @@ pub enum Condition {
     Text(String),
     /// One of them holds.
     Any(Vec<Condition>),
+    /// All of them hold.
+    All(Vec<Condition>),
 }
 
 impl Condition {
@@ -90,6 +102,11 @@ impl Condition {
                 let is_not_before = column.clone().lt_eq(lit(*value));
                 is_not_before.and(column.lt(lit(*value)).or(ident("trace_id").gt(bytes(trace))))
             }
+            Self::Ahead { column, value, trace } => {
+                let column = ident(*column);
+                let is_not_behind = column.clone().gt_eq(lit(*value));
+                is_not_behind.and(column.gt(lit(*value)).or(ident("trace_id").lt(bytes(trace))))
+            }
             Self::Missing(column) => ident(*column).is_null(),
             Self::Present(column) => ident(*column).is_not_null(),
             Self::Traces(ids) => one_of("trace_id", ids.iter().map(|id| bytes(id)).collect(), false),
@@ -103,6 +120,7 @@ impl Condition {
                 call(Test::Text(text.clone()), &columns)
             }
             Self::Any(conditions) => disjunction(conditions.iter().map(Self::expression)).unwrap_or_else(|| lit(false)),
+            Self::All(conditions) => all_of(conditions).unwrap_or_else(|| lit(true)),
         }
     }
 }
@@ -135,7 +153,8 @@ fn call(test: Test, columns: &[&str]) -> Expr {
     ScalarUDF::from(function).call(columns.iter().map(|column| ident(*column)).collect())
 }
 
-/// Where an attribute has a column and the test says of which type it must be, the column answers: its values are the attribute's.
+/// Where an attribute has a column and the test says of which type it must be, the column answers: its values are the attribute's, or, in
+/// some columns, those of another that says the same.
 fn attribute(test: &AttributeTest) -> Expr {
     let from_json = || call(Test::Attribute(test.clone()), &["attributes", "resource_attributes"]);
     let Some(column) = promoted_column(&test.key) else { return from_json() };
@@ -143,12 +162,17 @@ fn attribute(test: &AttributeTest) -> Expr {
     // Exceptions are events: their attributes are in no span's.
     let is_of_event = column.starts_with("exception_");
     let column = ident(column);
+    let compare = |operator, value| {
+        let in_column = compare(column.clone(), operator, value);
+        // Few are left for the attribute itself to decide.
+        if is_filled_in(&test.key) { in_column.and(from_json()) } else { in_column }
+    };
     match &test.wanted {
         Wanted::Present if is_of_event => column.is_not_null(),
         Wanted::Absent if is_of_event => column.is_null(),
-        Wanted::Compare { operator, operand: Operand::Int(value) } if is_integer => compare(column, *operator, lit(*value)),
-        Wanted::Compare { operator, operand: Operand::Text(text) } if !is_integer => compare(column, *operator, lit(text.as_str())),
-        Wanted::Compare { operator, operand: Operand::Untyped(text) } if is_of_event => compare(column, *operator, lit(text.as_str())),
+        Wanted::Compare { operator, operand: Operand::Int(value) } if is_integer => compare(*operator, lit(*value)),
+        Wanted::Compare { operator, operand: Operand::Text(text) } if !is_integer => compare(*operator, lit(text.as_str())),
+        Wanted::Compare { operator, operand: Operand::Untyped(text) } if is_of_event => compare(*operator, lit(text.as_str())),
         Wanted::Contains(text) if is_of_event => ScalarUDF::from(RowTest::new(Test::Text(text.clone()), 1)).call(vec![column]),
         _ => from_json(),
     }

@@ -41,6 +41,11 @@ pub fn promoted_column(key: &str) -> Option<&'static str> {
     promoted::find(key.as_bytes()).map(|index| promoted::PROMOTED[index].column)
 }
 
+/// Whether the column of the attribute `key` may hold what another attribute says: OpenInference's word for the same.
+pub fn is_filled_in(key: &str) -> bool {
+    promoted::find(key.as_bytes()).is_some_and(promoted::is_filled_in)
+}
+
 /// The rows of all tables that are not yet handed over.
 #[derive(Debug)]
 pub struct Columns {

@@ -9,6 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::json;
 use super::promoted::{self, PROMOTED, Source};
+use super::spans::Member;
 
 /// Keys that are remembered.
 const MAX_KEYS: usize = 1024;
@@ -27,6 +28,8 @@ pub(super) enum Derivation {
     Promoted(usize),
     /// It may say something about the columns that Scouter derives.
     OfScouter,
+    /// It is one of OpenInference's.
+    OfOpenInference(Member),
 }
 
 impl Derivation {
@@ -35,7 +38,7 @@ impl Derivation {
             Some(index) if PROMOTED[index].source == Source::ExceptionEvent => Self::Nothing,
             Some(index) => Self::Promoted(index),
             None if key.starts_with(b"scouter.") || key.starts_with(b"baggage.") => Self::OfScouter,
-            None => Self::Nothing,
+            None => Member::of(key).map_or(Self::Nothing, Self::OfOpenInference),
         }
     }
 }

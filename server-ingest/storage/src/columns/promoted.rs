@@ -1,7 +1,8 @@
 //! The attributes that have a column of their own: a fixed set, part of the table's format version.
 //!
 //! A promoted column is an accelerator. It holds the value when that has the column's type and null otherwise; the
-//! attribute stays where it was. When a span repeats a key, the first value of the right type counts.
+//! attribute stays where it was. When a span repeats a key, the first value of the right type counts. Some hold what OpenInference says
+//! where the span does not say it in OpenTelemetry's words.
 
 /// How the values of a promoted column are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,20 @@ const SET: [Promoted; 26] = [
 /// Indexes of the columns that are taken from exception events.
 pub(super) const EXCEPTION_TYPE: usize = 11;
 pub(super) const EXCEPTION_MESSAGE: usize = 12;
+
+/// Indexes of the columns that OpenInference's attributes fill as well.
+pub(super) const OPERATION_NAME: usize = 15;
+pub(super) const PROVIDER_NAME: usize = 16;
+pub(super) const REQUEST_MODEL: usize = 17;
+pub(super) const AGENT_NAME: usize = 20;
+pub(super) const TOOL_NAME: usize = 21;
+pub(super) const INPUT_TOKENS: usize = 22;
+pub(super) const OUTPUT_TOKENS: usize = 23;
+
+/// Whether a column holds what OpenInference says where the span has no attribute of the column's name.
+pub(super) fn is_filled_in(index: usize) -> bool {
+    [OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL, AGENT_NAME, TOOL_NAME, INPUT_TOKENS, OUTPUT_TOKENS].contains(&index)
+}
 
 const NONE: u8 = u8::MAX;
 const LENGTHS: usize = 64;

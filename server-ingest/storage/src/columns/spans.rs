@@ -8,6 +8,7 @@ mod batch;
 mod derived;
 mod envelope;
 mod nested;
+mod openinference;
 mod walk;
 
 use arrow::datatypes::{Int32Type, Int64Type};
@@ -19,6 +20,7 @@ use super::promoted::{COUNT, PROMOTED, Shape};
 use nested::{Events, Links};
 
 pub(super) use batch::{day, micros};
+pub(super) use openinference::Member;
 pub(super) use walk::KINDS;
 
 /// A batch is sealed when its spans came from this many payload bytes. Text grows at most sixfold on its way into a column
@@ -39,6 +41,7 @@ pub(super) struct SpanColumns {
     keys: Keys,
     /// The keys of the kinds' names in the open batch.
     kinds: [Option<i32>; KINDS.len()],
+    said: openinference::Said,
 
     trace_id: Ids,
     span_id: Ids,
@@ -91,6 +94,7 @@ impl SpanColumns {
             envelope: envelope::EnvelopeCache::default(),
             keys: Keys::new(),
             kinds: [None; KINDS.len()],
+            said: openinference::Said::default(),
             trace_id: Ids::default(),
             span_id: Ids::default(),
             parent_span_id: Text::nullable(),

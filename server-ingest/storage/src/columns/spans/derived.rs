@@ -42,6 +42,7 @@ impl SpanColumns {
             Derivation::Nothing => {}
             Derivation::Promoted(index) => self.promote(row, index, value),
             Derivation::OfScouter => self.derive_scouter(row, key, value),
+            Derivation::OfOpenInference(member) => self.hear(member, value),
         }
     }
 

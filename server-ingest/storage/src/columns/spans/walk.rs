@@ -119,6 +119,7 @@ impl SpanColumns {
         }
         self.events.end_row(row);
         self.links.end_row(row);
+        self.end_said(row);
         self.end_derived(row);
         self.rows += 1;
     }

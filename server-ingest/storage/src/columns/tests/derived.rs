@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue};
 use opentelemetry_proto::tonic::trace::v1::span::Event;
 
 use super::{attribute, request, span, spans_of, text};
-use crate::columns::promoted::{COUNT, EXCEPTION_MESSAGE, EXCEPTION_TYPE, PROMOTED, Shape, Source, find};
+use crate::columns::promoted::{COUNT, EXCEPTION_MESSAGE, EXCEPTION_TYPE, PROMOTED, Shape, Source, find, is_filled_in};
 
 fn strings(batch: &RecordBatch, column: &str) -> Vec<Option<String>> {
     let column = cast(batch.column_by_name(column).unwrap(), &DataType::Utf8).unwrap();
@@ -36,6 +36,10 @@ fn every_promoted_key_is_found_and_no_other() {
     }
     assert_eq!(PROMOTED[EXCEPTION_TYPE].column, "exception_type");
     assert_eq!(PROMOTED[EXCEPTION_MESSAGE].column, "exception_message");
+    let filled_in: Vec<_> = (0..COUNT).filter(|index| is_filled_in(*index)).map(|index| PROMOTED[index].column).collect();
+    let expected =
+        ["operation_name", "provider_name", "request_model", "agent_name", "tool_name", "usage_input_tokens", "usage_output_tokens"];
+    assert_eq!(filled_in, expected.map(|name| format!("gen_ai_{name}")));
 }
 
 #[test]
@@ -65,6 +69,59 @@ fn a_promoted_column_holds_values_of_its_type_only() {
         }
     }
     assert_eq!(COUNT, 26);
+}
+
+#[test]
+fn openinference_fills_in_what_opentelemetry_did_not_say() {
+    let tokens = |key: &str, count| attribute(key, Value::IntValue(count));
+    let llm = vec![
+        text("llm.system", "openai"),
+        tokens("llm.token_count.prompt", 42),
+        text("llm.model_name", "small"),
+        text("llm.model_name", "another"),
+        text("openinference.span.kind", "LLM"),
+        tokens("llm.token_count.completion", 5),
+        text("llm.provider", "azure"),
+    ];
+    let tool = vec![text("openinference.span.kind", "tool"), text("tool.name", "search"), text("agent.name", "planner")];
+    // Both words at once: OpenTelemetry's count, though they come last.
+    let both = vec![
+        text("openinference.span.kind", "LLM"),
+        text("llm.model_name", "of openinference"),
+        tokens("llm.token_count.prompt", 1),
+        text("gen_ai.operation.name", "text_completion"),
+        text("gen_ai.request.model", "of opentelemetry"),
+        tokens("gen_ai.usage.input_tokens", 2),
+    ];
+    let spans = vec![
+        span("llm", llm),
+        span("tool", tool),
+        span("both", both),
+        // Without its kind a span is not OpenInference's, whatever names it uses; numbers that are none are not counted.
+        span("other", vec![text("tool.name", "hammer"), text("llm.model_name", "m"), tokens("llm.token_count.prompt", 1)]),
+        span("odd", vec![attribute("openinference.span.kind", Value::IntValue(1)), text("agent.name", "a")]),
+        span(
+            "embedding",
+            vec![text("openinference.span.kind", "EMBEDDING"), text("embedding.model_name", "e"), text("llm.token_count.prompt", "1")],
+        ),
+        span("custom", vec![text("openinference.span.kind", "Prompt")]),
+    ];
+    let batch = spans_of(&request(Vec::new(), spans));
+    let integers = |column: &str| batch.column_by_name(column).unwrap().as_primitive::<Int64Type>().iter().collect::<Vec<_>>();
+    let none = || None::<String>;
+    assert_eq!(
+        strings(&batch, "gen_ai_operation_name"),
+        [some("chat"), some("execute_tool"), some("text_completion"), none(), none(), some("embeddings"), some("prompt")]
+    );
+    assert_eq!(
+        strings(&batch, "gen_ai_request_model"),
+        [some("small"), none(), some("of opentelemetry"), none(), none(), some("e"), none()]
+    );
+    assert_eq!(strings(&batch, "gen_ai_provider_name"), [some("azure"), none(), none(), none(), none(), none(), none()]);
+    assert_eq!(strings(&batch, "gen_ai_tool_name"), [none(), some("search"), none(), none(), none(), none(), none()]);
+    assert_eq!(strings(&batch, "gen_ai_agent_name"), [none(), some("planner"), none(), none(), none(), none(), none()]);
+    assert_eq!(integers("gen_ai_usage_input_tokens"), [Some(42), None, Some(2), None, None, None, None]);
+    assert_eq!(integers("gen_ai_usage_output_tokens"), [Some(5), None, None, None, None, None, None]);
 }
 
 #[test]
