@@ -177,6 +177,23 @@ async fn scouters_clients_get_pages_spans_and_metrics() {
     }
 }
 
+/// One caller's narrowed question is not the next one's answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c11_and_c14_a_trace_is_given_whole_whatever_its_age_and_whoever_asked_before() {
+    let server = filled().await;
+    let count = async |more: &str| {
+        let (status, body) = get(&server, &format!("/scouter/trace/spans?trace_id={TRACE}{more}")).await;
+        assert_eq!(status, StatusCode::OK, "{more}: {body}");
+        body["spans"].as_array().unwrap().len()
+    };
+    assert_eq!(count("&service_name=nobody").await, 0);
+    assert_eq!(count("&service_name=test").await, 20);
+    assert_eq!(count("").await, 20);
+    // Its spans are of another time than a client's default range, the last day.
+    assert_eq!(count("&start_time=2020-01-01T00:00:00Z&end_time=2020-01-02T00:00:00Z").await, 20);
+    assert_eq!(count("").await, 20);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sql_is_answered_in_four_formats() {
     let server = filled().await;

@@ -186,6 +186,10 @@ async fn tags_come_from_records_and_from_spans() {
         (json!([pair("team", "blue"), pair("owner", "it's me")]), true, true),
         (json!([pair("team", "blue"), pair("owner", "nobody")]), true, false),
         (json!([pair("team", "blue"), pair("owner", "nobody")]), false, true),
+        // Given anew, by a record, the tags of before are no more: neither that of a record nor that of a span.
+        (json!([pair("env", "prod")]), true, true),
+        (json!([pair("env", "test")]), true, false),
+        (json!([pair("env", "staging")]), false, false),
     ] {
         let body = json!({ "entity_type": "trace", "tags": tags, "match_all": match_all });
         let (_, body) = server.http("POST", "/scouter/tags/entity", &server.token, Some(body)).await;

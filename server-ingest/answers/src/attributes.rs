@@ -10,9 +10,9 @@ use serde::Serialize;
 use crate::columns::Columns;
 use crate::error::AnswerError;
 use crate::filter::{FILTER_PARAMETERS, SpanFilter, State};
+use crate::groups::{ENTRY_BYTES, Groups};
 use crate::json::{TypedAttribute, TypedValue, typed_attributes};
 use crate::parameters::Parameters;
-use crate::services::group;
 use crate::span::tags;
 
 /// The newest spans that are looked at: suggestions need not know all.
@@ -75,14 +75,26 @@ async fn newest(reader: &mut Reader, mut conditions: Vec<Condition>) -> Result<V
 
 /// Sets of attributes that repeat from row to row, read once each.
 #[derive(Default)]
-struct Repeated(HashMap<String, Vec<TypedAttribute>>);
+struct Repeated {
+    sets: HashMap<String, Vec<TypedAttribute>>,
+    /// Since it was last asked.
+    grown: usize,
+}
 
 impl Repeated {
-    fn read(&mut self, json: &str) -> Result<&[TypedAttribute], QueryError> {
-        if !self.0.contains_key(json) {
-            *group(&mut self.0, json.to_owned())? = typed_attributes(json);
+    /// How much larger a set is than its JSON, about.
+    const GROWTH: usize = 6;
+
+    fn read(&mut self, json: &str) -> &[TypedAttribute] {
+        if !self.sets.contains_key(json) {
+            self.grown += json.len() * Self::GROWTH + ENTRY_BYTES;
+            self.sets.insert(json.to_owned(), typed_attributes(json));
         }
-        Ok(self.0.get(json).map_or(&[], Vec::as_slice))
+        self.sets.get(json).map_or(&[], Vec::as_slice)
+    }
+
+    fn grown(&mut self) -> usize {
+        std::mem::take(&mut self.grown)
     }
 }
 
@@ -101,7 +113,7 @@ pub async fn attribute_keys(engine: &Engine, mut parameters: Parameters) -> Resu
             let conditions = newest(&mut reader, conditions).await?;
             let columns = ["attributes", "resource_attributes"];
             let mut rows = reader.rows(Selection::new(Table::Spans, &columns, conditions)).await?;
-            let mut keys: HashMap<String, HashMap<(&'static str, &'static str), u64>> = HashMap::new();
+            let mut keys: Groups<String, HashMap<(&'static str, &'static str), u64>> = Groups::default();
             let (mut resources, mut sampled) = (Repeated::default(), 0);
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
@@ -109,13 +121,21 @@ pub async fn attribute_keys(engine: &Engine, mut parameters: Parameters) -> Resu
                 let columns = Columns(&batch);
                 let (of_spans, of_resources) = (columns.words("attributes")?, columns.words("resource_attributes")?);
                 let mut add = |place: &'static str, attribute: &TypedAttribute| -> Result<(), QueryError> {
-                    *group(&mut keys, attribute.key.clone())?.entry((place, attribute.value.type_name())).or_default() += 1;
+                    match keys.get_mut(attribute.key.as_str()) {
+                        Some(counts) => counts,
+                        None => keys.of(attribute.key.clone())?,
+                    }
+                    .entry((place, attribute.value.type_name()))
+                    .and_modify(|count| *count += 1)
+                    .or_insert(1);
                     Ok(())
                 };
                 for row in 0..columns.rows() {
                     typed_attributes(of_spans.or_empty(row)).iter().try_for_each(|attribute| add("span", attribute))?;
-                    resources.read(of_resources.or_empty(row))?.iter().try_for_each(|attribute| add("resource", attribute))?;
+                    resources.read(of_resources.or_empty(row)).iter().try_for_each(|attribute| add("resource", attribute))?;
                 }
+                // Of a key each place and type is counted: a small map.
+                reader.hold(keys.grown() * 4 + resources.grown())?;
             }
             Ok((keys, sampled))
         })
@@ -221,7 +241,7 @@ impl Source {
                     if let Some(attribute) = of_span {
                         add(attribute.value);
                     } else if let Some(attribute) =
-                        resources.read(of_resources.or_empty(row))?.iter().find(|attribute| attribute.key == *key)
+                        resources.read(of_resources.or_empty(row)).iter().find(|attribute| attribute.key == *key)
                     {
                         add(attribute.value.clone());
                     }
@@ -249,16 +269,21 @@ pub async fn attribute_values(engine: &Engine, key: &str, mut parameters: Parame
             let conditions = newest(&mut reader, conditions).await?;
             let mut rows = reader.rows(Selection::new(Table::Spans, &source.columns(), conditions)).await?;
             let mut counts: HashMap<(&'static str, String), (TypedValue, u64)> = HashMap::new();
-            let (mut resources, mut sampled) = (Repeated::default(), 0);
+            let (mut resources, mut grown, mut sampled) = (Repeated::default(), 0, 0);
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
                 sampled += batch.num_rows();
                 source.values(Columns(&batch), &mut resources, |value| {
                     let Some(text) = value.text() else { return };
                     if part.as_ref().is_none_or(|part| text.to_lowercase().contains(part)) {
-                        counts.entry((value.type_name(), text)).or_insert((value, 0)).1 += 1;
+                        let bytes = text.len();
+                        let (_, count) = counts.entry((value.type_name(), text)).or_insert((value, 0));
+                        // Key and value are the same text.
+                        grown += if *count == 0 { 2 * bytes + size_of::<((&str, String), (TypedValue, u64))>() + ENTRY_BYTES } else { 0 };
+                        *count += 1;
                     }
                 })?;
+                reader.hold(std::mem::take(&mut grown) + resources.grown())?;
             }
             Ok((counts, sampled))
         })

@@ -18,7 +18,9 @@ pub(crate) struct Durations {
 }
 
 impl Durations {
-    pub(crate) fn add(&mut self, nanos: i64) {
+    /// Tells by how many bytes it grew.
+    pub(crate) fn add(&mut self, nanos: i64) -> usize {
+        let before = self.bytes();
         let nanos = u64::try_from(nanos).unwrap_or(0);
         let range = range_of(nanos);
         if self.counts.is_empty() {
@@ -35,6 +37,7 @@ impl Durations {
         self.counts[at] = self.counts[at].saturating_add(1);
         self.total += 1;
         self.max = self.max.max(nanos);
+        self.bytes() - before
     }
 
     /// Adds what `other` saw.

@@ -2,7 +2,7 @@
 
 mod conversations;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use futures::StreamExt;
 use scouter_query::{Condition, Engine, QueryError, Reader, Selection, hex_text};
@@ -12,10 +12,10 @@ use serde::Serialize;
 use crate::columns::{Columns, Words, id, integer};
 use crate::error::AnswerError;
 use crate::filter::{FILTER_PARAMETERS, SpanFilter};
+use crate::groups::{ENTRY_BYTES, Groups, Growth, Key};
 use crate::json::Decimal;
 use crate::parameters::Parameters;
 use crate::series::{Buckets, Tally, bucket_length};
-use crate::services::group;
 use crate::span::is_error_code;
 
 pub use conversations::{conversation, conversations, genai_of_trace};
@@ -38,6 +38,15 @@ pub(crate) fn is_genai() -> Condition {
     Condition::Any(MARKS.into_iter().map(Condition::Present).collect())
 }
 
+/// That a GenAI span is of a conversation: by its own id, else by that of its session, which is OpenInference's word for it.
+pub(crate) fn is_of_conversation(id: &str) -> Condition {
+    let is_id = |column| Condition::OneOf(column, vec![id.to_owned()]);
+    Condition::Any(vec![
+        is_id("gen_ai_conversation_id"),
+        Condition::All(vec![Condition::Missing("gen_ai_conversation_id"), is_id("session_id")]),
+    ])
+}
+
 /// Takes a filter that is all of the question.
 fn take_filter(mut parameters: Parameters) -> Result<SpanFilter, AnswerError> {
     let filter = SpanFilter::take(&mut parameters)?;
@@ -56,12 +65,13 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    pub(crate) fn add(&mut self, row: &Row<'_>) {
+    /// Tells by how many bytes it grew.
+    pub(crate) fn add(&mut self, row: &Row<'_>) -> usize {
         self.duration_nano += i128::from(row.duration.max(0));
         self.last = if self.tally.count == 0 { row.start } else { self.last.max(row.start) };
-        self.tally.add(row.duration, row.is_error);
         self.input_tokens = self.input_tokens.saturating_add(row.input_tokens.unwrap_or(0));
         self.output_tokens = self.output_tokens.saturating_add(row.output_tokens.unwrap_or(0));
+        self.tally.add(row.duration, row.is_error)
     }
 }
 
@@ -86,7 +96,7 @@ pub(crate) struct Row<'a> {
     pub(crate) output_tokens: Option<i64>,
 }
 
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 21] = [
     "trace_id",
     "span_id",
     "start_unix_nano",
@@ -103,36 +113,41 @@ const COLUMNS: [&str; 20] = [
     "gen_ai_request_model",
     "gen_ai_response_model",
     "gen_ai_conversation_id",
+    "session_id",
     "gen_ai_agent_name",
     "gen_ai_tool_name",
     "gen_ai_usage_input_tokens",
     "gen_ai_usage_output_tokens",
 ];
 
-/// Calls `each` with every GenAI span for which `conditions` hold.
+/// The texts among them.
+const WORDS: std::ops::Range<usize> = 5..19;
+
+/// Calls `each` with every GenAI span for which `conditions` hold. It tells by how many bytes it grew what it keeps.
 pub(crate) async fn for_each(
     reader: &mut Reader,
     mut conditions: Vec<Condition>,
-    mut each: impl FnMut(&Row<'_>) -> Result<(), QueryError> + Send,
+    mut each: impl FnMut(&Row<'_>) -> Result<usize, QueryError> + Send,
 ) -> Result<(), QueryError> {
     conditions.push(is_genai());
     let mut rows = reader.rows(Selection::new(Table::Spans, &COLUMNS, conditions)).await?;
+    let mut growth = Growth::default();
     while let Some(batch) = rows.next().await {
         let batch = batch?;
         let columns = Columns(&batch);
         let (traces, spans) = (columns.bytes("trace_id")?, columns.bytes("span_id")?);
         let (starts, durations) = (columns.integers("start_unix_nano")?, columns.integers("duration_nano")?);
         let codes = columns.codes("status_code")?;
-        let words: Vec<Words<'_>> = COLUMNS[5..18].iter().map(|name| columns.words(name)).collect::<Result<_, _>>()?;
+        let words: Vec<Words<'_>> = COLUMNS[WORDS].iter().map(|name| columns.words(name)).collect::<Result<_, _>>()?;
         let word = |name: &str, row: usize| {
-            let at = COLUMNS[5..18].iter().position(|column| *column == name)?;
+            let at = COLUMNS[WORDS].iter().position(|column| *column == name)?;
             words.get(at)?.get(row)
         };
         let (inputs, outputs) = (columns.integers("gen_ai_usage_input_tokens")?, columns.integers("gen_ai_usage_output_tokens")?);
         for row in 0..columns.rows() {
             let (Some(trace), Some(span)) = (id(&traces, row), id(&spans, row)) else { continue };
             let message = word("status_message", row).filter(|message| !message.is_empty());
-            each(&Row {
+            let grown = each(&Row {
                 trace,
                 span,
                 start: starts.value(row),
@@ -145,15 +160,16 @@ pub(crate) async fn for_each(
                 operation: word("gen_ai_operation_name", row),
                 provider: word("gen_ai_provider_name", row),
                 model: word("gen_ai_response_model", row).or_else(|| word("gen_ai_request_model", row)),
-                conversation: word("gen_ai_conversation_id", row),
+                conversation: word("gen_ai_conversation_id", row).or_else(|| word("session_id", row)),
                 agent: word("gen_ai_agent_name", row),
                 tool: word("gen_ai_tool_name", row),
                 input_tokens: integer(inputs, row),
                 output_tokens: integer(outputs, row),
             })?;
+            growth.add(reader, grown)?;
         }
     }
-    Ok(())
+    growth.settle(reader)
 }
 
 fn owned(text: Option<&str>) -> Option<String> {
@@ -203,8 +219,30 @@ struct Summed {
     all: Sums,
     traces: HashSet<[u8; 16]>,
     conversations: HashSet<String>,
-    operations: HashMap<Option<String>, Sums>,
+    operations: Groups<Option<String>, Sums>,
     points: BTreeMap<i64, Sums>,
+}
+
+impl Summed {
+    /// Tells by how many bytes it grew. The start of a bucket says which.
+    fn add(&mut self, row: &Row<'_>, bucket: i64) -> Result<usize, QueryError> {
+        let mut grown = self.all.add(row);
+        grown += if self.traces.insert(row.trace) { size_of_val(&row.trace) + ENTRY_BYTES } else { 0 };
+        grown += row.conversation.map_or(0, |conversation| insert(&mut self.conversations, conversation));
+        grown += self.operations.of(owned(row.operation))?.add(row) + self.operations.grown();
+        let point = self.points.entry(bucket).or_default();
+        grown += if point.tally.count == 0 { size_of::<(i64, Sums)>() + ENTRY_BYTES } else { 0 };
+        Ok(grown + point.add(row))
+    }
+}
+
+/// Puts a text into a set and tells by how many bytes that grew.
+pub(crate) fn insert(set: &mut HashSet<String>, text: &str) -> usize {
+    if set.contains(text) {
+        return 0;
+    }
+    set.insert(text.to_owned());
+    size_of::<String>() + ENTRY_BYTES + text.len()
 }
 
 /// Totals of GenAI spans, by operation and over time.
@@ -219,20 +257,7 @@ pub async fn genai_summary(engine: &Engine, mut parameters: Parameters) -> Resul
         .ask(move |mut reader| async move {
             let buckets = Buckets::over(&mut reader, Table::Spans, (filter.from, filter.until), length).await?.check()?;
             let mut summed = Summed::default();
-            for_each(&mut reader, filter.conditions(), |row| {
-                summed.all.add(row);
-                summed.traces.insert(row.trace);
-                if let Some(conversation) = row.conversation
-                    && !summed.conversations.contains(conversation)
-                {
-                    summed.conversations.insert(conversation.to_owned());
-                }
-                group(&mut summed.operations, owned(row.operation))?.add(row);
-                summed.points.entry(buckets.of(row.start)).or_default().add(row);
-                Ok(())
-            })
-            .await?;
-            reader.hold(summed.traces.len() * 32 + summed.conversations.len() * 64)?;
+            for_each(&mut reader, filter.conditions(), |row| summed.add(row, buckets.of(row.start))).await?;
             Ok((buckets, summed))
         })
         .await?;
@@ -308,19 +333,17 @@ impl Figures {
 }
 
 /// The sums of the GenAI spans that have a key, most frequent first.
-async fn table<K: std::hash::Hash + Eq + Ord + Send + 'static>(
+async fn table<K: Key + Ord + Send + 'static>(
     engine: &Engine,
     filter: SpanFilter,
     key: impl Fn(&Row<'_>) -> Option<K> + Send + Sync + 'static,
 ) -> Result<Vec<(K, Figures)>, AnswerError> {
     let groups = engine
         .ask(move |mut reader| async move {
-            let mut groups: HashMap<K, Sums> = HashMap::new();
-            for_each(&mut reader, filter.conditions(), |row| {
-                if let Some(key) = key(row) {
-                    group(&mut groups, key)?.add(row);
-                }
-                Ok(())
+            let mut groups: Groups<K, Sums> = Groups::default();
+            for_each(&mut reader, filter.conditions(), |row| match key(row) {
+                Some(key) => Ok(groups.of(key)?.add(row) + groups.grown()),
+                None => Ok(0),
             })
             .await?;
             Ok(groups)
@@ -420,6 +443,12 @@ struct LastError {
     message: String,
 }
 
+impl LastError {
+    fn heap_bytes(&self) -> usize {
+        [&self.trace_id, &self.span_id, &self.service, &self.name, &self.message].map(String::capacity).into_iter().sum()
+    }
+}
+
 /// The errors of GenAI spans, most frequent first.
 ///
 /// # Errors
@@ -429,12 +458,13 @@ pub async fn genai_errors(engine: &Engine, parameters: Parameters) -> Result<imp
     let filter = take_filter(parameters)?;
     let groups = engine
         .ask(move |mut reader| async move {
-            let mut groups: HashMap<Kind, (u64, i64, LastError)> = HashMap::new();
+            let mut groups: Groups<Kind, (u64, i64, LastError)> = Groups::default();
             for_each(&mut reader, filter.conditions(), |row| {
                 if !row.is_error && row.error_type.is_none() {
-                    return Ok(());
+                    return Ok(0);
                 }
-                let (count, last, error) = group(&mut groups, (owned(row.error_type), owned(row.operation), owned(row.model)))?;
+                let (count, last, error) = groups.of((owned(row.error_type), owned(row.operation), owned(row.model)))?;
+                let before = error.heap_bytes();
                 if *count == 0 || row.start > *last {
                     *last = row.start;
                     *error = LastError {
@@ -446,7 +476,8 @@ pub async fn genai_errors(engine: &Engine, parameters: Parameters) -> Result<imp
                     };
                 }
                 *count += 1;
-                Ok(())
+                let grown = error.heap_bytes().saturating_sub(before);
+                Ok(grown + groups.grown())
             })
             .await?;
             Ok(groups)

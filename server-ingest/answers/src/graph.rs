@@ -15,6 +15,7 @@ use crate::columns::{Columns, id};
 use crate::durations::Durations;
 use crate::error::AnswerError;
 use crate::filter::SpanFilter;
+use crate::groups::{ENTRY_BYTES, Growth};
 use crate::json::Decimal;
 use crate::parameters::Parameters;
 use crate::span::is_error_code;
@@ -161,6 +162,7 @@ pub(crate) async fn graph(reader: &mut Reader, start: i64, end: i64) -> Result<G
                     let number = u32::try_from(services.len()).unwrap_or(u32::MAX);
                     services.push(name.to_owned());
                     numbers.insert(name.to_owned(), number);
+                    reader.hold(2 * (name.len() + size_of::<String>()) + ENTRY_BYTES)?;
                     number
                 }
             };
@@ -173,7 +175,7 @@ pub(crate) async fn graph(reader: &mut Reader, start: i64, end: i64) -> Result<G
             sample.keep(reader, trace, span, kept)?;
         }
     }
-    Ok(sample.graph(&services))
+    sample.graph(reader, &services)
 }
 
 /// The spans of some of the traces.
@@ -207,7 +209,8 @@ impl Sample {
         Ok(())
     }
 
-    fn graph(self, services: &[String]) -> Graph {
+    fn graph(self, reader: &Reader, services: &[String]) -> Result<Graph, QueryError> {
+        let mut growth = Growth::default();
         let mut graph = Graph { sampled_one_in: self.one_in, ..Graph::default() };
         let name = |number: u32| services.get(number as usize).cloned().unwrap_or_default();
         let mut nodes: HashMap<u32, Node> = HashMap::new();
@@ -220,13 +223,15 @@ impl Sample {
             node.entries += u64::from(caller != Some(kept.service));
             if let Some(caller) = caller.filter(|caller| *caller != kept.service) {
                 let edge = edges.entry((caller, kept.service)).or_default();
+                let of_edge = if edge.calls == 0 { 2 * (size_of::<((String, String), Edge)>() + ENTRY_BYTES) } else { 0 };
                 edge.calls += 1;
                 edge.errors += u64::from(kept.is_error);
-                edge.durations.add(kept.duration);
+                growth.add(reader, of_edge + edge.durations.add(kept.duration))?;
             }
         }
         graph.nodes = nodes.into_iter().map(|(service, node)| (name(service), node)).collect();
         graph.edges = edges.into_iter().map(|((caller, callee), edge)| ((name(caller), name(callee)), edge)).collect();
-        graph
+        growth.settle(reader)?;
+        Ok(graph)
     }
 }

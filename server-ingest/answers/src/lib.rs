@@ -9,7 +9,7 @@
 //!
 //! Invariants:
 //! - what is read for one answer is one cut of each table, however many selections it takes;
-//! - rows are folded as they come: what is kept is bounded by the answer, and counted against the memory of queries where it may be large;
+//! - rows are folded as they come: what is kept is counted against the memory of queries while it grows ([`groups`]);
 //! - nothing recurses over what was stored;
 //! - this crate does not know DataFusion, so that it can change without compiling it.
 
@@ -20,6 +20,7 @@ mod error;
 mod filter;
 mod genai;
 mod graph;
+mod groups;
 pub mod jaeger;
 mod json;
 mod parameters;

@@ -1,6 +1,6 @@
 //! Monitoring records: which entities have some, and how they went over time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int64Type};
@@ -13,10 +13,10 @@ use serde_json::{Map, Value};
 
 use crate::columns::Columns;
 use crate::error::AnswerError;
+use crate::groups::{ENTRY_BYTES, Groups};
 use crate::json::Decimal;
 use crate::parameters::Parameters;
 use crate::series::{Buckets, bucket_length};
-use crate::services::group;
 
 const TIME: &str = "created_at_unix_nano";
 /// Names of one entity that are listed.
@@ -101,17 +101,18 @@ async fn kind_answer(reader: &mut Reader, kind: Kind, (from, until): (Option<i64
     let mut columns = vec!["entity_uid", TIME];
     columns.extend(kind.series.filter(|column| *column != "status"));
     let mut rows = reader.rows(Selection::new(kind.table, &columns, Condition::time(kind.table, from, until))).await?;
-    let mut entities: HashMap<String, EntityRows> = HashMap::new();
+    let mut entities: Groups<String, EntityRows> = Groups::default();
     while let Some(batch) = rows.next().await {
         let batch = batch?;
         let columns = Columns(&batch);
         let (uids, times) = (columns.words("entity_uid")?, columns.integers(TIME)?);
         let names = kind.series.filter(|column| *column != "status").map(|column| columns.words(column)).transpose()?;
+        let mut grown = 0;
         for row in 0..columns.rows() {
             let time = times.value(row);
             let of = match entities.get_mut(uids.or_empty(row)) {
                 Some(of) => of,
-                None => group(&mut entities, uids.owned(row))?,
+                None => entities.of(uids.owned(row))?,
             };
             (of.first, of.last) = if of.rows == 0 { (time, time) } else { (of.first.min(time), of.last.max(time)) };
             of.rows += 1;
@@ -120,8 +121,10 @@ async fn kind_answer(reader: &mut Reader, kind: Kind, (from, until): (Option<i64
                 && !of.names.contains(name)
             {
                 of.names.insert(name.to_owned());
+                grown += size_of::<String>() + ENTRY_BYTES + name.len();
             }
         }
+        reader.hold(grown + entities.grown())?;
     }
     let mut entities: Vec<Entity> = entities
         .into_iter()
@@ -210,7 +213,28 @@ impl Bucket {
     }
 }
 
-type Folded = BTreeMap<String, BTreeMap<i64, Bucket>>;
+/// Buckets by the name of their series.
+#[derive(Debug, Default)]
+struct Folded {
+    series: BTreeMap<String, BTreeMap<i64, Bucket>>,
+    /// Bytes for which memory is not taken yet.
+    grown: usize,
+}
+
+impl Folded {
+    fn bucket(&mut self, name: &str, start: i64) -> Result<&mut Bucket, QueryError> {
+        if !self.series.contains_key(name) {
+            if self.series.len() >= MOST_SERIES {
+                return Err(QueryError::TooManyRows { limit: MOST_SERIES });
+            }
+            self.series.insert(name.to_owned(), BTreeMap::new());
+            self.grown += name.len() + ENTRY_BYTES;
+        }
+        let bucket = self.series.entry(name.to_owned()).or_default().entry(start).or_default();
+        self.grown += if bucket.count == 0 { size_of::<(i64, Bucket)>() + ENTRY_BYTES } else { 0 };
+        Ok(bucket)
+    }
+}
 
 /// The records of one entity over time.
 ///
@@ -241,6 +265,7 @@ pub async fn record_series(engine: &Engine, kind: &str, mut parameters: Paramete
         })
         .await?;
     let series = folded
+        .series
         .into_iter()
         .map(|(name, buckets)| Series { name, points: buckets.into_iter().map(|(start, bucket)| bucket.point(start)).collect() })
         .collect();
@@ -258,7 +283,7 @@ async fn fold(reader: &mut Reader, kind: Kind, conditions: Vec<Condition>, bucke
         _ => {}
     }
     let mut rows = reader.rows(Selection::new(kind.table, &columns, conditions)).await?;
-    let mut folded = Folded::new();
+    let mut folded = Folded::default();
     while let Some(batch) = rows.next().await {
         let batch = batch?;
         let columns = Columns(&batch);
@@ -272,37 +297,34 @@ async fn fold(reader: &mut Reader, kind: Kind, conditions: Vec<Condition>, bucke
             let start = buckets.of(times.value(row));
             if let (Some(requests), Some(errors)) = (requests, errors) {
                 for (name, number) in [("requests", requests.value(row)), ("errors", errors.value(row))] {
-                    let bucket = bucket(&mut folded, name, start)?;
+                    let bucket = folded.bucket(name, start)?;
                     bucket.count += 1;
                     bucket.sum = Some(bucket.sum.unwrap_or(0).saturating_add(number));
                 }
                 continue;
             }
             let name = names.as_ref().map_or(kind.value.unwrap_or_default(), |names| names.or_empty(row));
-            let bucket = bucket(&mut folded, name, start)?;
+            let bucket = folded.bucket(name, start)?;
             bucket.count += 1;
             values.into_iter().for_each(|values| bucket.add_value(values.value(row)));
             if let Some(passed) = passed {
                 bucket.passed = Some(bucket.passed.unwrap_or(0) + u64::from(passed.value(row)));
             }
             if let (Some(bins), Some(counts)) = (bins, bin_counts) {
+                let before = bucket.bins.len();
                 let bin = bucket.bins.entry(bins.value(row)).or_default();
                 *bin = bin.saturating_add(counts.value(row));
+                let new_bins = bucket.bins.len() - before;
+                folded.grown += new_bins * (size_of::<(i64, i64)>() + ENTRY_BYTES);
             }
         }
+        reader.hold(std::mem::take(&mut folded.grown))?;
     }
     Ok(folded)
 }
 
-fn bucket<'a>(folded: &'a mut Folded, name: &str, start: i64) -> Result<&'a mut Bucket, QueryError> {
-    if !folded.contains_key(name) {
-        if folded.len() >= MOST_SERIES {
-            return Err(QueryError::TooManyRows { limit: MOST_SERIES });
-        }
-        folded.insert(name.to_owned(), BTreeMap::new());
-    }
-    Ok(folded.entry(name.to_owned()).or_default().entry(start).or_default())
-}
+/// How much larger rows are as JSON values than in columns, about.
+const JSON_GROWTH: usize = 4;
 
 /// The newest rows as JSON.
 async fn newest(reader: &mut Reader, kind: Kind, conditions: Vec<Condition>) -> Result<Vec<Map<String, Value>>, QueryError> {
@@ -312,7 +334,9 @@ async fn newest(reader: &mut Reader, kind: Kind, conditions: Vec<Condition>) -> 
     let mut rows = reader.rows(Selection::new(kind.table, &columns, conditions).largest(TIME, MOST_RECORDS)).await?;
     let mut records = Vec::new();
     while let Some(batch) = rows.next().await {
-        append_json(&mut records, &batch?)?;
+        let batch = batch?;
+        reader.hold(batch.get_array_memory_size() * JSON_GROWTH)?;
+        append_json(&mut records, &batch)?;
     }
     Ok(records)
 }

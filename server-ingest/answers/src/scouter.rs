@@ -9,19 +9,19 @@ mod genai;
 mod genai_spans;
 mod metrics;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures::StreamExt;
 use scouter_query::{Attribute, Condition, Engine, QueryError, Reader, Selection, Trace, hex_text, micros_text};
 use scouter_storage::columns::Table;
 use serde::{Deserialize, Serialize};
 
-use crate::columns::{Columns, id};
+use crate::columns::Columns;
 use crate::error::AnswerError;
 use crate::filter::equal;
 use crate::json::typed_attributes;
 use crate::search::{Key, Order, Summary, page, page_before};
-use crate::trace::read_trace_id;
+use crate::trace::{BYTES_PER_TRACE, read_trace_id, traces_with};
 pub use dashboards::{DashboardQuestion, ModelPricing, agent_metrics, tool_metrics};
 pub use filters::TraceFilters;
 use filters::{Cursor, nanos_text};
@@ -106,8 +106,9 @@ fn item(summary: Summary) -> TraceListItem {
 /// A filter cannot be read.
 pub async fn paginated(engine: &Engine, filters: TraceFilters) -> Result<impl Serialize + use<>, AnswerError> {
     let question = filters.read()?;
-    let (wanted, cursor, is_back) = (question.limit, question.cursor, question.is_back);
-    let found = engine
+    // Before no place there is nothing: whoever turns back without a cursor gets the first page.
+    let (wanted, cursor, is_back) = (question.limit, question.cursor, question.is_back && question.cursor.is_some());
+    let mut found = engine
         .ask(move |mut reader| async move {
             let accepts = |summary: &Summary| question.accepts(summary, status_of(summary));
             match cursor {
@@ -116,7 +117,6 @@ pub async fn paginated(engine: &Engine, filters: TraceFilters) -> Result<impl Se
             }
         })
         .await?;
-    let mut found = found;
     let is_more = found.len() > wanted;
     if is_more {
         // The one too many lies in the direction of the reading.
@@ -216,22 +216,35 @@ pub async fn spans_by_tags(engine: &Engine, question: TagsQuestion) -> Result<Tr
     Ok(Trace { spans })
 }
 
-/// The traces that have a tag.
+/// The traces that have a tag. A record gives a trace the one value of a key, the latest; its spans' tags of that key count where none does.
 async fn tagged(reader: &mut Reader, entity_type: &str, tag: &TagFilter) -> Result<HashSet<[u8; 16]>, QueryError> {
-    let mut traces = HashSet::new();
-    let mut rows = reader.rows(Selection::new(Table::Spans, &["trace_id"], vec![Condition::Tag(equal(&tag.key, &tag.value))])).await?;
-    while let Some(batch) = rows.next().await {
-        let batch = batch?;
-        let ids = Columns(&batch).bytes("trace_id")?;
-        traces.extend((0..batch.num_rows()).filter_map(|row| id::<16>(&ids, row)));
-    }
-    let conditions = [("entity_type", entity_type), ("key", &tag.key), ("value", &tag.value)];
+    let mut traces = traces_with(reader, vec![Condition::Tag(equal(&tag.key, &tag.value))]).await?;
+    let conditions = [("entity_type", entity_type), ("key", &tag.key)];
     let conditions = conditions.map(|(column, value)| Condition::OneOf(column, vec![value.to_owned()])).to_vec();
-    let mut rows = reader.rows(Selection::new(Table::Tag, &["entity_id"], conditions)).await?;
+    let columns = ["entity_id", "value", "created_at_unix_nano"];
+    let mut rows = reader.rows(Selection::new(Table::Tag, &columns, conditions)).await?;
+    let mut latest: HashMap<[u8; 16], (i64, bool)> = HashMap::new();
     while let Some(batch) = rows.next().await {
         let batch = batch?;
-        let ids = Columns(&batch).words("entity_id")?;
-        traces.extend((0..batch.num_rows()).filter_map(|row| crate::filter::trace_id(ids.or_empty(row))));
+        let before = latest.len();
+        let columns = Columns(&batch);
+        let (ids, values, times) = (columns.words("entity_id")?, columns.words("value")?, columns.integers("created_at_unix_nano")?);
+        for row in 0..columns.rows() {
+            let Some(trace) = crate::filter::trace_id(ids.or_empty(row)) else { continue };
+            let (time, is_wanted) = (times.value(row), values.or_empty(row) == tag.value);
+            let known = latest.entry(trace).or_insert((time, is_wanted));
+            if time >= known.0 {
+                *known = (time, is_wanted);
+            }
+        }
+        reader.hold((latest.len() - before) * BYTES_PER_TRACE * 2)?;
+    }
+    for (trace, (_, is_wanted)) in latest {
+        if is_wanted {
+            traces.insert(trace);
+        } else {
+            traces.remove(&trace);
+        }
     }
     Ok(traces)
 }

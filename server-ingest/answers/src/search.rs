@@ -32,6 +32,8 @@ const MOST_SPANS: usize = 1 << 16;
 const LOOKUP: usize = 64;
 /// Traces that a reading leaves out because they are known already. A longer list costs more than reading them again.
 const MOST_LEFT_OUT: usize = 2000;
+/// What the id of a trace that was met takes, about.
+const BYTES_PER_MET: usize = 40;
 
 /// By what traces are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +142,7 @@ pub(crate) async fn page(
         if !met.is_empty() && met.len() <= MOST_LEFT_OUT {
             narrowed.push(Condition::OtherTraces(met.iter().copied().collect()));
         }
-        let spans = largest(reader, narrowed, order, batch_spans).await?;
+        let spans = first(reader, narrowed, order, Reading::InOrder, batch_spans).await?;
         let is_end = spans.len() < batch_spans;
         let mut new: Vec<[u8; 16]> = Vec::new();
         let (mut at, mut is_enough) = (0, false);
@@ -154,6 +156,7 @@ pub(crate) async fn page(
                 }
                 at += 1;
             }
+            reader.hold(new.len() * BYTES_PER_MET)?;
             for (trace, summary) in summaries(reader, &new, conditions).await? {
                 let Some(number) = summary.number(order) else { continue };
                 let key = Key { number, trace };
@@ -177,6 +180,9 @@ pub(crate) async fn page(
 }
 
 /// The last `wanted` of the newest traces that stand before `before`, in order.
+///
+/// Spans are read against the order, from `before` on: by their start, the earliest first, of equal starts the largest id first. A trace on
+/// the page is met at its first span that passes, so traces are met in the order of their places, and the first that are met are nearest.
 pub(crate) async fn page_before(
     reader: &mut Reader,
     conditions: &[Condition],
@@ -185,27 +191,26 @@ pub(crate) async fn page_before(
     accepts: impl Fn(&Summary) -> bool + Send,
 ) -> Result<Vec<(Key, Summary)>, QueryError> {
     let order = Order::Newest;
-    let (mut bound, mut batch_spans) = (before.number, (wanted * SPANS_PER_TRACE).max(256));
+    let (mut bound, mut batch_spans) = (before, (wanted * SPANS_PER_TRACE).max(256));
     let mut met: HashSet<[u8; 16]> = HashSet::new();
     let mut found: Vec<(Key, Summary)> = Vec::new();
     loop {
         let mut narrowed = conditions.to_vec();
-        narrowed.push(Condition::AtLeast(order.column(), bound));
+        narrowed.push(Condition::Ahead { column: order.column(), value: bound.number, trace: bound.trace });
         if !met.is_empty() && met.len() <= MOST_LEFT_OUT {
             narrowed.push(Condition::OtherTraces(met.iter().copied().collect()));
         }
-        let spans = first(reader, narrowed, order, Direction::SmallestFirst, batch_spans).await?;
+        let spans = first(reader, narrowed, order, Reading::AgainstOrder, batch_spans).await?;
         let mut at = 0;
         while at < spans.len() && found.len() < wanted {
             let mut new = Vec::new();
-            let reached = spans[at].number;
-            // Equal starts are told apart by their ids, so they are looked up together.
-            while at < spans.len() && (new.len() < LOOKUP || spans[at].number == reached) {
+            while at < spans.len() && new.len() < LOOKUP.min(wanted + 8) {
                 if met.insert(spans[at].trace) {
                     new.push(spans[at].trace);
                 }
                 at += 1;
             }
+            reader.hold(new.len() * BYTES_PER_MET)?;
             for (trace, summary) in summaries(reader, &new, conditions).await? {
                 let Some(number) = summary.number(order) else { continue };
                 let key = Key { number, trace };
@@ -218,27 +223,34 @@ pub(crate) async fn page_before(
         if found.len() >= wanted || spans.len() < batch_spans {
             break;
         }
-        bound = spans.last().map_or(bound, |key| key.number);
+        bound = spans.last().copied().unwrap_or(bound);
         batch_spans = (batch_spans * 2).min(MOST_SPANS);
     }
     found.sort_by_key(|(key, _)| key.rank());
     Ok(found.split_off(found.len().saturating_sub(wanted)))
 }
 
-/// The places of the largest spans, in order.
-async fn largest(reader: &mut Reader, conditions: Vec<Condition>, order: Order, limit: usize) -> Result<Vec<Key>, QueryError> {
-    first(reader, conditions, order, Direction::LargestFirst, limit).await
+/// Which way the spans are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    InOrder,
+    AgainstOrder,
 }
 
+/// The places of the first spans.
 async fn first(
     reader: &mut Reader,
     conditions: Vec<Condition>,
     order: Order,
-    direction: Direction,
+    reading: Reading,
     limit: usize,
 ) -> Result<Vec<Key>, QueryError> {
     let columns = ["trace_id", order.column()];
-    let selection = Selection::new(Table::Spans, &columns, conditions).first(order.column(), direction, limit).then("trace_id");
+    let (numbers, ids) = match reading {
+        Reading::InOrder => (Direction::LargestFirst, Direction::SmallestFirst),
+        Reading::AgainstOrder => (Direction::SmallestFirst, Direction::LargestFirst),
+    };
+    let selection = Selection::new(Table::Spans, &columns, conditions).first(order.column(), numbers, limit).then("trace_id", ids);
     let mut rows = reader.rows(selection).await?;
     let mut spans = Vec::new();
     while let Some(batch) = rows.next().await {

@@ -1,6 +1,6 @@
 //! Spans over time: counts, errors and percentiles in buckets, also by group.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -13,9 +13,9 @@ use crate::columns::{Columns, Words};
 use crate::durations::Durations;
 use crate::error::AnswerError;
 use crate::filter::{FILTER_PARAMETERS, SpanFilter, State};
+use crate::groups::{ENTRY_BYTES, Groups, Growth};
 use crate::json::Decimal;
 use crate::parameters::Parameters;
-use crate::services::group;
 use crate::span::is_error_code;
 
 const MILLI: i64 = 1_000_000;
@@ -152,10 +152,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, duration: i64, is_error: bool) {
+    /// Tells by how many bytes it grew.
+    pub(crate) fn add(&mut self, duration: i64, is_error: bool) -> usize {
         self.count += 1;
         self.errors += u64::from(is_error);
-        self.durations.add(duration);
+        self.durations.add(duration)
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -227,7 +228,7 @@ impl Labels<'_> {
     }
 }
 
-type Groups = HashMap<Option<String>, BTreeMap<i64, Tally>>;
+type ByLabel = Groups<Option<String>, BTreeMap<i64, Tally>>;
 
 /// Counts, errors and percentiles of the spans that pass a filter, in buckets of time.
 ///
@@ -266,9 +267,8 @@ pub async fn series(engine: &Engine, mut parameters: Parameters) -> Result<impl 
     })
 }
 
-async fn fold(reader: &Reader, mut rows: scouter_query::Rows, buckets: Buckets, by: By) -> Result<Groups, QueryError> {
-    let mut groups = Groups::new();
-    let mut held = 0;
+async fn fold(reader: &Reader, mut rows: scouter_query::Rows, buckets: Buckets, by: By) -> Result<ByLabel, QueryError> {
+    let (mut groups, mut growth) = (ByLabel::default(), Growth::default());
     while let Some(batch) = rows.next().await {
         let batch = batch?;
         let columns = Columns(&batch);
@@ -292,23 +292,22 @@ async fn fold(reader: &Reader, mut rows: scouter_query::Rows, buckets: Buckets, 
                 row += 1;
             }
             let label = label.map(str::to_owned);
-            let tallies = group(&mut groups, label)?;
+            let tallies = groups.of(label)?;
+            let mut grown = 0;
             for row in first..row {
-                let is_error = is_error_code(codes.value(row));
-                tallies.entry(buckets.of(starts.value(row))).or_default().add(durations.value(row), is_error);
+                let tally = tallies.entry(buckets.of(starts.value(row))).or_default();
+                grown += if tally.count == 0 { size_of::<(i64, Tally)>() + ENTRY_BYTES } else { 0 };
+                grown += tally.add(durations.value(row), is_error_code(codes.value(row)));
             }
-        }
-        let bytes: usize = groups.values().flat_map(BTreeMap::values).map(|tally| tally.durations.bytes() + size_of::<Tally>()).sum();
-        if bytes > held {
-            reader.hold(bytes - held)?;
-            held = bytes;
+            growth.add(reader, grown + groups.grown())?;
         }
     }
+    growth.settle(reader)?;
     Ok(groups)
 }
 
 /// The largest groups, and the rest as one.
-fn finish(groups: Groups, limit: usize) -> Vec<Group> {
+fn finish(groups: ByLabel, limit: usize) -> Vec<Group> {
     let mut groups: Vec<(Option<String>, BTreeMap<i64, Tally>)> = groups.into_iter().collect();
     let count = |tallies: &BTreeMap<i64, Tally>| tallies.values().map(|tally| tally.count).sum::<u64>();
     groups.sort_by(|left, right| count(&right.1).cmp(&count(&left.1)).then_with(|| left.0.cmp(&right.0)));

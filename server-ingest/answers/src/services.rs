@@ -1,25 +1,22 @@
 //! Which services there are, and what they do.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 
 use futures::StreamExt;
-use scouter_query::{Engine, QueryError, Selection};
+use scouter_query::{Engine, Selection};
 use scouter_storage::columns::Table;
 use serde::Serialize;
 
 use crate::columns::Columns;
 use crate::error::AnswerError;
 use crate::filter::{FILTER_PARAMETERS, SpanFilter};
+use crate::groups::Groups;
 use crate::json::Decimal;
 use crate::parameters::Parameters;
 use crate::span::is_error_code;
 
 const MOST_SERVICES: usize = 10_000;
 const MOST_OPERATIONS: usize = 10_000;
-
-/// Groups that are counted at all; names that hold ids would be without end.
-pub(crate) const MOST_GROUPS: usize = 200_000;
 
 #[derive(Debug, Serialize)]
 struct Services {
@@ -77,14 +74,6 @@ impl Counts {
     }
 }
 
-/// The value of `key` in `groups`, made if there is room for one more.
-pub(crate) fn group<K: Hash + Eq, V: Default>(groups: &mut HashMap<K, V>, key: K) -> Result<&mut V, QueryError> {
-    if groups.len() >= MOST_GROUPS && !groups.contains_key(&key) {
-        return Err(QueryError::TooManyRows { limit: MOST_GROUPS });
-    }
-    Ok(groups.entry(key).or_default())
-}
-
 /// The services with spans in a time range.
 ///
 /// # Errors
@@ -97,7 +86,7 @@ pub async fn services(engine: &Engine, mut parameters: Parameters) -> Result<imp
         .ask(move |mut reader| async move {
             let columns = ["service_name", "start_unix_nano", "status_code"];
             let mut rows = reader.rows(Selection::new(Table::Spans, &columns, conditions)).await?;
-            let mut groups: HashMap<String, Counts> = HashMap::new();
+            let mut groups: Groups<String, Counts> = Groups::default();
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
                 let columns = Columns(&batch);
@@ -107,9 +96,10 @@ pub async fn services(engine: &Engine, mut parameters: Parameters) -> Result<imp
                     let (name, start, is_error) = (names.or_empty(row), starts.value(row), is_error_code(codes.value(row)));
                     match groups.get_mut(name) {
                         Some(counts) => counts.add(start, 0, is_error),
-                        None => group(&mut groups, name.to_owned())?.add(start, 0, is_error),
+                        None => groups.of(name.to_owned())?.add(start, 0, is_error),
                     }
                 }
+                reader.hold(groups.grown())?;
             }
             Ok(groups)
         })
@@ -143,7 +133,7 @@ pub async fn operations(engine: &Engine, mut parameters: Parameters) -> Result<i
         .ask(move |mut reader| async move {
             let columns = ["service_name", "name", "kind", "start_unix_nano", "duration_nano", "status_code"];
             let mut rows = reader.rows(Selection::new(Table::Spans, &columns, conditions)).await?;
-            let mut groups: HashMap<(String, String, String), Counts> = HashMap::new();
+            let mut groups: Groups<(String, String, String), Counts> = Groups::default();
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
                 let columns = Columns(&batch);
@@ -157,12 +147,13 @@ pub async fn operations(engine: &Engine, mut parameters: Parameters) -> Result<i
                     of_batch.entry(key).or_default().add(starts.value(row), durations.value(row), is_error_code(codes.value(row)));
                 }
                 for ((service, name, kind), counts) in of_batch {
-                    let known = group(&mut groups, (service.to_owned(), name.to_owned(), kind.to_owned()))?;
+                    let known = groups.of((service.to_owned(), name.to_owned(), kind.to_owned()))?;
                     known.max = if known.spans == 0 { counts.max } else { known.max.max(counts.max) };
                     known.spans += counts.spans;
                     known.errors += counts.errors;
                     known.sum += counts.sum;
                 }
+                reader.hold(groups.grown())?;
             }
             Ok(groups)
         })

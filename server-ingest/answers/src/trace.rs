@@ -1,14 +1,16 @@
 //! One trace, and one span of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use futures::StreamExt;
 use scouter_query::{Condition, Engine, Node, QueryError, Reader, Selection, SpanId, hex_text, micros_text, tree_order};
 use scouter_storage::columns::Table;
 use serde::Serialize;
 
+use crate::columns::{Columns, id};
 use crate::error::AnswerError;
 use crate::filter::{span_id, trace_id};
+use crate::groups::ENTRY_BYTES;
 use crate::json::Decimal;
 use crate::span::{PlaceInTrace, Span, append, span_columns};
 
@@ -68,13 +70,17 @@ pub async fn trace(engine: &Engine, id: &str, detail: Detail) -> Result<impl Ser
     let trace_id = read_trace_id(id)?;
     let (spans, is_full) = engine
         .ask(move |mut reader| async move {
-            let lean =
-                if detail == Detail::Full { None } else { Some(spans(&mut reader, vec![Condition::Traces(vec![trace_id])], false).await?) };
-            let is_full = lean.as_ref().is_none_or(|lean| detail == Detail::Auto && lean.len() <= AUTO_FULL_SPANS);
-            match lean {
-                Some(lean) if !is_full || lean.is_empty() => Ok((in_tree_order(lean), is_full)),
-                _ => Ok((in_tree_order(spans(&mut reader, vec![Condition::Traces(vec![trace_id])], true).await?), true)),
+            let conditions = vec![Condition::Traces(vec![trace_id])];
+            if detail != Detail::Lean {
+                // Most traces are small, so one reading is enough for most.
+                let mut selection = Selection::new(Table::Spans, &span_columns(true), conditions.clone());
+                selection.limit = (detail == Detail::Auto).then_some(AUTO_FULL_SPANS + 1);
+                let full = collect(&mut reader, selection).await?;
+                if detail == Detail::Full || full.len() <= AUTO_FULL_SPANS {
+                    return Ok((in_tree_order(full), true));
+                }
             }
+            Ok((in_tree_order(spans(&mut reader, conditions, false).await?), false))
         })
         .await?;
     if spans.is_empty() {
@@ -126,6 +132,23 @@ pub async fn span(engine: &Engine, trace: &str, id: &str) -> Result<impl Seriali
 
 pub(crate) fn read_trace_id(text: &str) -> Result<[u8; 16], AnswerError> {
     trace_id(text).ok_or_else(|| AnswerError::parameter(format!("{text:?} is not a trace id"), "write 32 hexadecimal digits"))
+}
+
+/// What the id of a trace takes in a set.
+pub(crate) const BYTES_PER_TRACE: usize = size_of::<[u8; 16]>() + ENTRY_BYTES;
+
+/// The traces with a span for which `conditions` hold.
+pub(crate) async fn traces_with(reader: &mut Reader, conditions: Vec<Condition>) -> Result<HashSet<[u8; 16]>, QueryError> {
+    let mut rows = reader.rows(Selection::new(Table::Spans, &["trace_id"], conditions)).await?;
+    let mut traces = HashSet::new();
+    while let Some(batch) = rows.next().await {
+        let batch = batch?;
+        let before = traces.len();
+        let ids = Columns(&batch).bytes("trace_id")?;
+        traces.extend((0..batch.num_rows()).filter_map(|row| id::<16>(&ids, row)));
+        reader.hold((traces.len() - before) * BYTES_PER_TRACE)?;
+    }
+    Ok(traces)
 }
 
 /// The spans for which `conditions` hold.

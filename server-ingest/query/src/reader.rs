@@ -52,8 +52,8 @@ pub struct Selection {
     pub mark: Option<Vec<Condition>>,
     /// In the order of this column's values.
     pub order: Option<(&'static str, Direction)>,
-    /// Of equal values, in the order of this column's, smallest first.
-    pub then: Option<&'static str>,
+    /// Of equal values, in the order of this column's.
+    pub then: Option<(&'static str, Direction)>,
     /// At most so many.
     pub limit: Option<usize>,
 }
@@ -76,9 +76,9 @@ impl Selection {
         self
     }
 
-    /// Rows whose values are equal in the order of `column`, smallest first.
-    pub fn then(mut self, column: &'static str) -> Self {
-        self.then = Some(column);
+    /// Rows whose values are equal in the order of `column`.
+    pub fn then(mut self, column: &'static str, direction: Direction) -> Self {
+        self.then = Some((column, direction));
         self
     }
 
@@ -95,9 +95,9 @@ impl Selection {
             plan = plan.filter(filter)?;
         }
         if let Some((column, direction)) = self.order {
-            let first = ident(column).sort(direction == Direction::SmallestFirst, false);
-            let then = self.then.map(|column| ident(column).sort(true, false));
-            plan = plan.sort_with_limit([first].into_iter().chain(then), self.limit)?;
+            let keys = [(column, direction)].into_iter().chain(self.then);
+            let keys = keys.map(|(column, direction)| ident(column).sort(direction == Direction::SmallestFirst, false));
+            plan = plan.sort_with_limit(keys, self.limit)?;
         } else if self.limit.is_some() {
             plan = plan.limit(0, self.limit)?;
         }
@@ -134,6 +134,11 @@ impl Reader {
     /// [`QueryError::Memory`] if there are not so many.
     pub fn hold(&self, bytes: usize) -> Result<(), QueryError> {
         self.held.try_grow(bytes).map_err(|error| self.failed(&error, Phase::Run))
+    }
+
+    /// Gives back `bytes` of what was taken by [`Reader::hold`].
+    pub fn give_back(&self, bytes: usize) {
+        self.held.shrink(bytes.min(self.held.size()));
     }
 
     /// Begins to read. Every selection from a table sees the same rows.

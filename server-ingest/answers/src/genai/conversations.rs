@@ -1,4 +1,4 @@
-//! Conversations: GenAI spans with one `gen_ai.conversation.id`, or of one trace where they have none.
+//! Conversations: GenAI spans with one `gen_ai.conversation.id`, else with one `session.id`, or of one trace where they have neither.
 //!
 //! Many instrumentations put the id on the spans of the model and not on those of its tools. Spans without one therefore belong to the
 //! conversation of their trace, if it has exactly one.
@@ -10,14 +10,14 @@ use scouter_query::{Condition, Engine, QueryError, Reader, Selection, hex_text};
 use scouter_storage::columns::Table;
 use serde::Serialize;
 
-use super::{Row, for_each, is_genai};
+use super::{Row, for_each, is_genai, is_of_conversation};
 use crate::error::AnswerError;
 use crate::filter::{FILTER_PARAMETERS, SpanFilter, trace_id};
+use crate::groups::{ENTRY_BYTES, Groups, Growth, Key};
 use crate::json::{Decimal, TypedValue};
 use crate::parameters::Parameters;
-use crate::services::group;
 use crate::span::{Span, end};
-use crate::trace::{in_tree_order, read_trace_id, spans};
+use crate::trace::{in_tree_order, read_trace_id, spans, traces_with};
 
 /// What the ids of conversations that are traces begin with.
 const TRACE: &str = "trace:";
@@ -59,6 +59,15 @@ enum Id {
     Trace([u8; 16]),
 }
 
+impl Key for Id {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Named(id) => id.len(),
+            Self::Trace(_) => 0,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Folded {
     spans: u64,
@@ -73,28 +82,32 @@ struct Folded {
     services: BTreeSet<String>,
 }
 
-fn keep(set: &mut BTreeSet<String>, text: Option<&str>) {
-    if let Some(text) = text
-        && set.len() < MOST_VALUES
-        && !set.contains(text)
-    {
-        set.insert(text.to_owned());
+/// Tells by how many bytes the set grew.
+fn keep(set: &mut BTreeSet<String>, text: Option<&str>) -> usize {
+    match text {
+        Some(text) if set.len() < MOST_VALUES && !set.contains(text) => {
+            set.insert(text.to_owned());
+            size_of::<String>() + ENTRY_BYTES + text.len()
+        }
+        _ => 0,
     }
 }
 
 impl Folded {
-    fn add(&mut self, row: &Row<'_>) {
+    /// Tells by how many bytes it grew.
+    fn add(&mut self, row: &Row<'_>) -> usize {
         let ended = end(row.start, row.duration);
         (self.start, self.last) = if self.spans == 0 { (row.start, ended) } else { (self.start.min(row.start), self.last.max(ended)) };
         self.spans += 1;
         self.errors += u64::from(row.is_error);
         self.tokens.0 = self.tokens.0.saturating_add(row.input_tokens.unwrap_or(0));
         self.tokens.1 = self.tokens.1.saturating_add(row.output_tokens.unwrap_or(0));
-        self.traces.insert(row.trace);
-        keep(&mut self.models, row.model);
-        keep(&mut self.agents, row.agent);
-        keep(&mut self.tools, row.tool);
-        keep(&mut self.services, Some(row.service));
+        let of_trace = if self.traces.insert(row.trace) { size_of_val(&row.trace) + ENTRY_BYTES } else { 0 };
+        of_trace
+            + keep(&mut self.models, row.model)
+            + keep(&mut self.agents, row.agent)
+            + keep(&mut self.tools, row.tool)
+            + keep(&mut self.services, Some(row.service))
     }
 
     fn merge(&mut self, other: Self) {
@@ -110,7 +123,7 @@ impl Folded {
             (&mut self.tools, other.tools),
             (&mut self.services, other.services),
         ] {
-            more.iter().for_each(|text| keep(set, Some(text)));
+            more.iter().for_each(|text| _ = keep(set, Some(text)));
         }
     }
 
@@ -149,15 +162,13 @@ pub async fn conversations(engine: &Engine, mut parameters: Parameters) -> Resul
     parameters.end(&[&FILTER_PARAMETERS[..], &["limit", "cursor"]].concat())?;
     let folded = engine
         .ask(move |mut reader| async move {
-            let mut groups: HashMap<Id, Folded> = HashMap::new();
+            let mut groups: Groups<Id, Folded> = Groups::default();
             for_each(&mut reader, filter.conditions(), |row| {
                 let id = row.conversation.map_or(Id::Trace(row.trace), |id| Id::Named(id.to_owned()));
-                group(&mut groups, id)?.add(row);
-                Ok(())
+                Ok(groups.of(id)?.add(row) + groups.grown())
             })
             .await?;
-            reader.hold(groups.len() * (size_of::<Folded>() + 400))?;
-            Ok(gathered(groups))
+            gathered(&reader, groups.into_map())
         })
         .await?;
     let mut all: Vec<Conversation> = folded.into_iter().map(|(id, folded)| folded.finish(id)).collect();
@@ -180,13 +191,16 @@ fn read_cursor(text: &str) -> Result<(i64, String), AnswerError> {
 }
 
 /// Puts what has no id to the only conversation of its trace.
-fn gathered(mut groups: HashMap<Id, Folded>) -> HashMap<Id, Folded> {
+fn gathered(reader: &Reader, mut groups: HashMap<Id, Folded>) -> Result<HashMap<Id, Folded>, QueryError> {
+    let mut growth = Growth::default();
     let mut of_trace: HashMap<[u8; 16], Option<Id>> = HashMap::new();
     for (id, folded) in groups.iter().filter(|(id, _)| matches!(id, Id::Named(_))) {
-        for trace in &folded.traces {
+        for trace in folded.traces.iter().filter(|trace| groups.contains_key(&Id::Trace(**trace))) {
             of_trace.entry(*trace).and_modify(|only| *only = None).or_insert_with(|| Some(id.clone()));
+            growth.add(reader, size_of::<([u8; 16], Option<Id>)>() + ENTRY_BYTES + id.heap_bytes())?;
         }
     }
+    growth.settle(reader)?;
     for (trace, id) in of_trace {
         if let Some(id) = id
             && let Some(without) = groups.remove(&Id::Trace(trace))
@@ -195,7 +209,7 @@ fn gathered(mut groups: HashMap<Id, Folded>) -> HashMap<Id, Folded> {
             folded.merge(without);
         }
     }
-    groups
+    Ok(groups)
 }
 
 #[derive(Debug, Serialize)]
@@ -269,13 +283,11 @@ async fn steps_of(reader: &mut Reader, id: &Id) -> Result<Vec<Span>, QueryError>
     let traces: Vec<[u8; 16]> = match id {
         Id::Trace(trace) => vec![*trace],
         Id::Named(id) => {
-            let conditions = vec![Condition::OneOf("gen_ai_conversation_id", vec![id.clone()])];
-            let mut traces = HashSet::new();
-            for_each(reader, conditions, |row| {
-                traces.insert(row.trace);
-                if traces.len() > MOST_TRACES { Err(QueryError::TooManyRows { limit: MOST_TRACES }) } else { Ok(()) }
-            })
-            .await?;
+            let conditions = vec![is_of_conversation(id), is_genai()];
+            let traces = traces_with(reader, conditions).await?;
+            if traces.len() > MOST_TRACES {
+                return Err(QueryError::TooManyRows { limit: MOST_TRACES });
+            }
             traces.into_iter().collect()
         }
     };
@@ -285,14 +297,14 @@ async fn steps_of(reader: &mut Reader, id: &Id) -> Result<Vec<Span>, QueryError>
     let mut found = spans(reader, vec![Condition::Traces(traces), is_genai()], true).await?;
     let mut of_trace: HashMap<[u8; 16], HashSet<String>> = HashMap::new();
     for span in &found {
-        of_trace.entry(span.ids.trace).or_default().extend(text(span, "gen_ai.conversation.id"));
+        of_trace.entry(span.ids.trace).or_default().extend(conversation_of(span));
     }
     let Id::Named(id) = id else {
         // As in the list: spans with an id are in that conversation, and those without are too if it is the only one.
-        found.retain(|span| text(span, "gen_ai.conversation.id").is_none() && of_trace[&span.ids.trace].len() != 1);
+        found.retain(|span| conversation_of(span).is_none() && of_trace[&span.ids.trace].len() != 1);
         return Ok(found);
     };
-    found.retain(|span| match text(span, "gen_ai.conversation.id") {
+    found.retain(|span| match conversation_of(span) {
         Some(of) => of == *id,
         None => of_trace[&span.ids.trace].len() == 1,
     });
@@ -329,18 +341,26 @@ fn step(mut span: Span) -> Step {
         let exception = body.events.iter().find(|event| event.name == "exception")?;
         exception.attributes.iter().find(|attribute| attribute.key == "exception.type")?.value.text()
     });
+    let first = |keys: &[&str]| keys.iter().find_map(|key| text(&span, key));
+    let count = |keys: &[&str]| keys.iter().find_map(|key| number(&span, key));
     Step {
-        operation: text(&span, "gen_ai.operation.name"),
-        provider: text(&span, "gen_ai.provider.name").or_else(|| text(&span, "gen_ai.system")),
-        request_model: text(&span, "gen_ai.request.model"),
-        response_model: text(&span, "gen_ai.response.model"),
-        agent: text(&span, "gen_ai.agent.name"),
-        tool: text(&span, "gen_ai.tool.name"),
-        error_type: text(&span, "error.type").or(exception),
-        input_tokens: number(&span, "gen_ai.usage.input_tokens"),
-        output_tokens: number(&span, "gen_ai.usage.output_tokens"),
+        // As its column says, which knows what OpenInference calls it.
+        operation: span.genai.clone(),
+        provider: first(&["gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system"]),
+        request_model: first(&["gen_ai.request.model", "llm.model_name", "embedding.model_name"]),
+        response_model: first(&["gen_ai.response.model"]),
+        agent: first(&["gen_ai.agent.name", "agent.name"]),
+        tool: first(&["gen_ai.tool.name", "tool.name"]),
+        error_type: first(&["error.type"]).or(exception),
+        input_tokens: count(&["gen_ai.usage.input_tokens", "llm.token_count.prompt"]),
+        output_tokens: count(&["gen_ai.usage.output_tokens", "llm.token_count.completion"]),
         span,
     }
+}
+
+/// The conversation that a span names.
+fn conversation_of(span: &Span) -> Option<String> {
+    text(span, "gen_ai.conversation.id").or_else(|| text(span, "session.id"))
 }
 
 fn value<'a>(span: &'a Span, key: &str) -> Option<&'a TypedValue> {

@@ -36,7 +36,9 @@ impl Search {
         filter.operations = parameters.one("operation")?.filter(|name| name != "all").into_iter().collect();
         filter.min_duration_nano = parameters.duration("minDuration")?;
         filter.max_duration_nano = parameters.duration("maxDuration")?;
-        filter.until = Some(integer(&mut parameters, "end")?.map_or(parameters.now_unix_nano(), |micros| micros.saturating_mul(MICRO)));
+        // Jaeger's range has its end, of which the whole microsecond is meant.
+        let end = integer(&mut parameters, "end")?.map(|micros| micros.saturating_add(1).saturating_mul(MICRO));
+        filter.until = Some(end.unwrap_or(parameters.now_unix_nano()));
         filter.from = Some(match integer(&mut parameters, "start")? {
             Some(micros) => micros.saturating_mul(MICRO),
             None => filter.until.unwrap_or_default().saturating_sub(DEFAULT_LOOKBACK_NANO),

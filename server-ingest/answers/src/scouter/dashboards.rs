@@ -12,8 +12,8 @@ use super::genai_spans::{named, of_model};
 use super::metrics::{Interval, interval};
 use crate::error::AnswerError;
 use crate::filter::SpanFilter;
-use crate::genai::{Row, Sums, for_each};
-use crate::services::group;
+use crate::genai::{Row, Sums, for_each, insert};
+use crate::groups::Groups;
 
 /// What a model costs for a million tokens.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -65,25 +65,20 @@ impl DashboardQuestion {
 #[derive(Default)]
 struct Agents {
     all: Sums,
-    buckets: HashMap<i64, Sums>,
-    models: HashMap<String, Sums>,
+    buckets: Groups<i64, Sums>,
+    models: Groups<String, Sums>,
     agents: HashSet<String>,
     conversations: HashSet<String>,
 }
 
 impl Agents {
-    fn add(&mut self, row: &Row<'_>, interval: Interval) -> Result<(), QueryError> {
-        self.all.add(row);
-        group(&mut self.buckets, interval.start_of(row.start))?.add(row);
-        group(&mut self.models, row.model.unwrap_or(UNKNOWN).to_owned())?.add(row);
-        for (set, text) in [(&mut self.agents, row.agent), (&mut self.conversations, row.conversation)] {
-            if let Some(text) = text
-                && !set.contains(text)
-            {
-                set.insert(text.to_owned());
-            }
-        }
-        Ok(())
+    /// Tells by how many bytes it grew.
+    fn add(&mut self, row: &Row<'_>, interval: Interval) -> Result<usize, QueryError> {
+        let mut grown = self.all.add(row);
+        grown += self.buckets.of(interval.start_of(row.start))?.add(row) + self.buckets.grown();
+        grown += self.models.of(row.model.unwrap_or(UNKNOWN).to_owned())?.add(row) + self.models.grown();
+        grown += row.agent.map_or(0, |agent| insert(&mut self.agents, agent));
+        Ok(grown + row.conversation.map_or(0, |conversation| insert(&mut self.conversations, conversation)))
     }
 }
 
@@ -97,7 +92,6 @@ pub async fn agent_metrics(engine: &Engine, question: DashboardQuestion) -> Resu
         .ask(move |mut reader| async move {
             let mut found = Agents::default();
             for_each(&mut reader, conditions, |row| found.add(row, interval)).await?;
-            reader.hold((found.agents.len() + found.conversations.len()) * 64)?;
             Ok(found)
         })
         .await?;
@@ -133,13 +127,12 @@ pub async fn tool_metrics(engine: &Engine, question: DashboardQuestion) -> Resul
     let (interval, conditions) = question.read()?;
     let (tools, series) = engine
         .ask(move |mut reader| async move {
-            let (mut tools, mut series) = (HashMap::<String, Sums>::new(), HashMap::<(i64, String), Sums>::new());
+            let (mut tools, mut series) = (Groups::<String, Sums>::default(), Groups::<(i64, String), Sums>::default());
             for_each(&mut reader, conditions, |row| {
-                if let Some(tool) = row.tool {
-                    group(&mut tools, tool.to_owned())?.add(row);
-                    group(&mut series, (interval.start_of(row.start), tool.to_owned()))?.add(row);
-                }
-                Ok(())
+                let Some(tool) = row.tool else { return Ok(0) };
+                let of_tool = tools.of(tool.to_owned())?.add(row) + tools.grown();
+                let at = (interval.start_of(row.start), tool.to_owned());
+                Ok(of_tool + series.of(at)?.add(row) + series.grown())
             })
             .await?;
             Ok((tools, series))

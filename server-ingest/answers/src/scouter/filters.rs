@@ -98,8 +98,7 @@ impl TraceFilters {
         };
         let mut filter = SpanFilter {
             from: optional_time("start_time", self.start_time.as_ref())?,
-            // Scouter's end is inclusive.
-            until: optional_time("end_time", self.end_time.as_ref())?.map(|end| end.saturating_add(1)),
+            until: optional_time("end_time", self.end_time.as_ref())?,
             services: self.service_name.iter().cloned().collect(),
             entities: self.entity_uid.iter().cloned().collect(),
             queues: self.queue_uid.iter().cloned().collect(),

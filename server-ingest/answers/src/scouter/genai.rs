@@ -1,7 +1,5 @@
 //! Scouter's GenAI metrics. Tokens read from and written to a model's cache have no column and are given as 0.
 
-use std::collections::HashMap;
-
 use scouter_query::{Engine, micros_text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,7 +10,7 @@ use super::metrics::interval;
 use crate::error::AnswerError;
 use crate::filter::SpanFilter;
 use crate::genai::{Sums, for_each};
-use crate::services::group;
+use crate::groups::Groups;
 
 /// The body of `POST /scouter/genai/metrics/...`.
 #[derive(Debug, Clone, Deserialize)]
@@ -70,7 +68,7 @@ pub async fn genai_metrics(engine: &Engine, table: GenAiTable, question: GenAiMe
     let interval = interval(&question.bucket_interval)?;
     let filter = SpanFilter {
         from: Some(time("start_time", &question.start_time)?),
-        until: Some(time("end_time", &question.end_time)?.saturating_add(1)),
+        until: Some(time("end_time", &question.end_time)?),
         services: question.service_name.into_iter().collect(),
         ..SpanFilter::default()
     };
@@ -83,13 +81,12 @@ pub async fn genai_metrics(engine: &Engine, table: GenAiTable, question: GenAiMe
     conditions.extend(question.model.map(of_model));
     let (groups, buckets) = engine
         .ask(move |mut reader| async move {
-            let (mut groups, mut buckets): (HashMap<Key, Sums>, HashMap<i64, Sums>) = (HashMap::new(), HashMap::new());
+            let (mut groups, mut buckets): (Groups<Key, Sums>, Groups<i64, Sums>) = (Groups::default(), Groups::default());
             for_each(&mut reader, conditions, |row| {
                 let text = |text: Option<&str>| text.map(str::to_owned);
                 let key = match table {
                     GenAiTable::Tokens => {
-                        group(&mut buckets, interval.start_of(row.start))?.add(row);
-                        return Ok(());
+                        return Ok(buckets.of(interval.start_of(row.start))?.add(row) + buckets.grown());
                     }
                     GenAiTable::Operations => row.operation.map(|operation| (text(Some(operation)), text(row.provider))),
                     GenAiTable::Models => row.model.map(|model| (text(Some(model)), text(row.provider))),
@@ -97,10 +94,10 @@ pub async fn genai_metrics(engine: &Engine, table: GenAiTable, question: GenAiMe
                     GenAiTable::Tools => row.tool.map(|tool| (text(Some(tool)), None)),
                     GenAiTable::Errors => row.error_type.map(|error| (text(Some(error)), None)),
                 };
-                if let Some(key) = key {
-                    group(&mut groups, key)?.add(row);
+                match key {
+                    Some(key) => Ok(groups.of(key)?.add(row) + groups.grown()),
+                    None => Ok(0),
                 }
-                Ok(())
             })
             .await?;
             Ok((groups, buckets))

@@ -1,8 +1,7 @@
 //! GenAI spans in Scouter's shape: what the attributes of OpenTelemetry's conventions say, each under a name of its own.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use futures::StreamExt;
 use scouter_query::{Condition, Direction, Engine, QueryError, Reader, Selection, micros_text};
 use scouter_storage::columns::Table;
 use serde::{Deserialize, Serialize};
@@ -11,9 +10,10 @@ use serde_json::{Map, Value, json};
 use super::filters::optional_time;
 use crate::error::AnswerError;
 use crate::filter::{SpanFilter, State};
-use crate::genai::is_genai;
+use crate::genai::{is_genai, is_of_conversation};
 use crate::json::{TypedAttribute, TypedValue};
-use crate::span::{Event, Span, append, span_columns};
+use crate::span::{Event, Span, span_columns};
+use crate::trace::collect;
 
 const DEFAULT_LIMIT: usize = 100;
 const MOST_SPANS: usize = 5000;
@@ -30,7 +30,7 @@ enum Shape {
 }
 
 /// The members that are taken from attributes: name, attribute, shape. Of two with a name the first that is there counts.
-const MEMBERS: [(&str, &str, Shape); 39] = [
+const MEMBERS: [(&str, &str, Shape); 51] = [
     ("operation_name", "gen_ai.operation.name", Shape::Text),
     ("provider_name", "gen_ai.provider.name", Shape::Text),
     ("provider_name", "gen_ai.system", Shape::Text),
@@ -70,7 +70,23 @@ const MEMBERS: [(&str, &str, Shape); 39] = [
     ("output_messages", "gen_ai.output.messages", Shape::Json),
     ("system_instructions", "gen_ai.system_instructions", Shape::Json),
     ("tool_definitions", "gen_ai.tool.definitions", Shape::Json),
+    // What OpenInference calls the same.
+    ("provider_name", "llm.provider", Shape::Text),
+    ("provider_name", "llm.system", Shape::Text),
+    ("request_model", "llm.model_name", Shape::Text),
+    ("request_model", "embedding.model_name", Shape::Text),
+    ("input_tokens", "llm.token_count.prompt", Shape::Integer),
+    ("output_tokens", "llm.token_count.completion", Shape::Integer),
+    ("cache_read_input_tokens", "llm.token_count.prompt_details.cache_read", Shape::Integer),
+    ("cache_creation_input_tokens", "llm.token_count.prompt_details.cache_write", Shape::Integer),
+    ("conversation_id", "session.id", Shape::Text),
+    ("agent_name", "agent.name", Shape::Text),
+    ("tool_name", "tool.name", Shape::Text),
+    ("tool_call_id", "tool_call.id", Shape::Text),
 ];
+
+/// Members that OpenInference writes as numbered attributes, `llm.input_messages.0.message.role`.
+const NUMBERED: [(&str, &str); 2] = [("input_messages", "llm.input_messages"), ("output_messages", "llm.output_messages")];
 
 /// The body of `POST /scouter/genai/spans`. Everything may be left out.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -120,10 +136,10 @@ pub async fn genai_spans(engine: &Engine, filters: GenAiSpanFilters) -> Result<i
     conditions.extend(named([
         ("gen_ai_operation_name", filters.operation_name),
         ("gen_ai_provider_name", filters.provider_name),
-        ("gen_ai_conversation_id", filters.conversation_id),
         ("gen_ai_agent_name", filters.agent_name),
         ("gen_ai_tool_name", filters.tool_name),
     ]));
+    conditions.extend(filters.conversation_id.as_deref().map(is_of_conversation));
     conditions.extend(filters.model.map(of_model));
     conditions.extend(filters.error_type.map(|error| {
         let columns = ["error_type", "exception_type"];
@@ -146,7 +162,7 @@ pub async fn genai_conversation(
     let range =
         SpanFilter { from: optional_time("start_time", start_time)?, until: optional_time("end_time", end_time)?, ..SpanFilter::default() };
     let mut conditions = range.conditions();
-    conditions.extend(named([("gen_ai_conversation_id", Some(id.to_owned()))]));
+    conditions.push(is_of_conversation(id));
     let spans = engine
         .ask(move |mut reader| async move {
             let spans = first(&mut reader, conditions, Direction::SmallestFirst, MOST_SPANS + 1).await?;
@@ -160,12 +176,7 @@ pub async fn genai_conversation(
 async fn first(reader: &mut Reader, mut conditions: Vec<Condition>, direction: Direction, limit: usize) -> Result<Vec<Span>, QueryError> {
     conditions.push(is_genai());
     let selection = Selection::new(Table::Spans, &span_columns(true), conditions).first("start_unix_nano", direction, limit);
-    let mut rows = reader.rows(selection).await?;
-    let mut spans = Vec::new();
-    while let Some(batch) = rows.next().await {
-        let bytes = append(&mut spans, &batch?)?;
-        reader.hold(bytes)?;
-    }
+    let mut spans = collect(reader, selection).await?;
     let mut seen = HashSet::new();
     spans.retain(|span| seen.insert((span.ids.trace, span.ids.span)));
     Ok(spans)
@@ -179,6 +190,14 @@ fn record(span: &Span) -> Value {
         let is_known = record.get(name).is_some_and(|known| !known.is_null());
         if !is_known {
             record.insert(name.to_owned(), if value.is_null() { shape.nothing() } else { value });
+        }
+    }
+    if record["operation_name"].is_null() {
+        record["operation_name"] = json!(span.genai);
+    }
+    for (name, prefix) in NUMBERED {
+        if record[name].is_null() {
+            record[name] = messages(attributes, prefix);
         }
     }
     let events = span.body.as_ref().map(|body| body.events.as_slice()).unwrap_or_default();
@@ -201,6 +220,18 @@ fn record(span: &Span) -> Value {
         record.insert(name.to_owned(), value);
     }
     Value::Object(record)
+}
+
+/// Numbered attributes as the JSON text of a list of messages; null without any.
+fn messages(attributes: &[TypedAttribute], prefix: &str) -> Value {
+    let mut messages: BTreeMap<usize, Map<String, Value>> = BTreeMap::new();
+    for attribute in attributes {
+        let member = attribute.key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')?.split_once(".message."));
+        if let Some((Ok(number), member)) = member.map(|(number, member)| (number.parse(), member)) {
+            messages.entry(number).or_default().insert(member.to_owned(), attribute.value.plain());
+        }
+    }
+    if messages.is_empty() { Value::Null } else { json!(json!(messages.into_values().collect::<Vec<_>>()).to_string()) }
 }
 
 impl Shape {

@@ -13,7 +13,9 @@ use crate::columns::{Columns, id};
 use crate::durations::Durations;
 use crate::error::AnswerError;
 use crate::filter::SpanFilter;
+use crate::groups::{ENTRY_BYTES, Growth};
 use crate::span::{end, is_error_code};
+use crate::trace::traces_with;
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -21,7 +23,7 @@ const DAY: i64 = 86_400 * SECOND;
 const MONDAY: i64 = 4 * DAY;
 const MOST_BUCKETS: usize = 10_000;
 /// What a trace takes while it is put together.
-const BYTES_PER_TRACE: usize = 80;
+const BYTES_PER_TRACE: usize = size_of::<([u8; 16], Whole)>() + ENTRY_BYTES;
 
 /// The body of `POST /scouter/trace/metrics`.
 #[derive(Debug, Clone, Deserialize)]
@@ -134,7 +136,7 @@ struct Tally {
 pub async fn trace_metrics(engine: &Engine, question: TraceMetricsQuestion) -> Result<impl Serialize + use<>, AnswerError> {
     let range = SpanFilter {
         from: Some(time("start_time", &question.start_time)?),
-        until: Some(time("end_time", &question.end_time)?.saturating_add(1)),
+        until: Some(time("end_time", &question.end_time)?),
         ..SpanFilter::default()
     };
     let interval = interval(&question.bucket_interval)?;
@@ -152,17 +154,21 @@ pub async fn trace_metrics(engine: &Engine, question: TraceMetricsQuestion) -> R
             let of = if is_narrowed { Some(traces_with(&mut reader, narrowed).await?) } else { None };
             let traces = whole_traces(&mut reader, range.conditions(), of.as_ref()).await?;
             let mut buckets: BTreeMap<i64, Tally> = BTreeMap::new();
+            let mut growth = Growth::default();
             for whole in traces.into_values() {
-                let tally = buckets.entry(interval.start_of(whole.start)).or_default();
+                let start = interval.start_of(whole.start);
+                if buckets.len() >= MOST_BUCKETS && !buckets.contains_key(&start) {
+                    return Err(QueryError::TooManyRows { limit: MOST_BUCKETS });
+                }
+                let tally = buckets.entry(start).or_default();
+                let of_bucket = if tally.traces == 0 { size_of::<(i64, Tally)>() + ENTRY_BYTES } else { 0 };
                 tally.traces += 1;
                 tally.errors += u64::from(whole.is_error);
                 let duration = whole.end.saturating_sub(whole.start);
                 tally.sum += i128::from(duration);
-                tally.durations.add(duration);
+                growth.add(&reader, of_bucket + tally.durations.add(duration))?;
             }
-            if buckets.len() > MOST_BUCKETS {
-                return Err(QueryError::TooManyRows { limit: MOST_BUCKETS });
-            }
+            growth.settle(&reader)?;
             Ok(buckets)
         })
         .await?;
@@ -180,19 +186,6 @@ pub async fn trace_metrics(engine: &Engine, question: TraceMetricsQuestion) -> R
         })
         .collect();
     Ok(Metrics { metrics })
-}
-
-async fn traces_with(reader: &mut Reader, conditions: Vec<Condition>) -> Result<HashSet<[u8; 16]>, QueryError> {
-    let mut rows = reader.rows(Selection::new(Table::Spans, &["trace_id"], conditions)).await?;
-    let mut traces = HashSet::new();
-    while let Some(batch) = rows.next().await {
-        let batch = batch?;
-        let before = traces.len();
-        let ids = Columns(&batch).bytes("trace_id")?;
-        traces.extend((0..batch.num_rows()).filter_map(|row| id::<16>(&ids, row)));
-        reader.hold((traces.len() - before) * BYTES_PER_TRACE)?;
-    }
-    Ok(traces)
 }
 
 async fn whole_traces(

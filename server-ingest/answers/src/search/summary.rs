@@ -16,7 +16,7 @@ use crate::span::{Tag, end, is_error_code, tags};
 use crate::trace::ServiceCount;
 
 /// The columns a summary is made of.
-const COLUMNS: [&str; 23] = [
+const COLUMNS: [&str; 24] = [
     "trace_id",
     "span_id",
     "parent_span_id",
@@ -34,6 +34,7 @@ const COLUMNS: [&str; 23] = [
     "gen_ai_usage_input_tokens",
     "gen_ai_usage_output_tokens",
     "gen_ai_conversation_id",
+    "session_id",
     "entity_ids",
     "queue_ids",
     "tags",
@@ -41,6 +42,9 @@ const COLUMNS: [&str; 23] = [
     "scope_version",
     "resource_attributes",
 ];
+
+/// What is kept of a span until its trace is whole: its id, and now and then a text.
+const BYTES_PER_SPAN: usize = 64;
 
 /// Values in each list of a summary.
 const MOST_VALUES: usize = 50;
@@ -124,7 +128,9 @@ impl Summary {
     /// About what it takes.
     pub(crate) fn bytes(&self) -> usize {
         let texts = self.services.len() + self.tags.len() * 2 + self.entity_ids.len() + self.queue_ids.len() + 20;
-        size_of::<Self>() + texts * 64
+        let tags: usize = self.tags.iter().map(|tag| tag.key.len() + tag.value.len()).sum();
+        let message = self.first_error.as_ref().map_or(0, |error| error.message.len());
+        size_of::<Self>() + texts * 64 + tags + message + self.root.resource_attributes.len()
     }
 }
 
@@ -165,6 +171,7 @@ struct Batch<'a> {
     request_models: Words<'a>,
     response_models: Words<'a>,
     conversations: Words<'a>,
+    sessions: Words<'a>,
     tags: Words<'a>,
     scopes: Words<'a>,
     scope_versions: Words<'a>,
@@ -193,6 +200,7 @@ impl<'a> Batch<'a> {
             request_models: columns.words("gen_ai_request_model")?,
             response_models: columns.words("gen_ai_response_model")?,
             conversations: columns.words("gen_ai_conversation_id")?,
+            sessions: columns.words("session_id")?,
             tags: columns.words("tags")?,
             scopes: columns.words("scope_name")?,
             scope_versions: columns.words("scope_version")?,
@@ -225,6 +233,7 @@ pub(crate) async fn summaries(
         if count > reader.max_rows() {
             return Err(QueryError::TooManyRows { limit: reader.max_rows() });
         }
+        reader.hold(batch.num_rows() * BYTES_PER_SPAN)?;
         let columns = Columns(&batch);
         let trace_ids = columns.bytes("trace_id")?;
         let batch = Batch::new(columns)?;
@@ -233,7 +242,9 @@ pub(crate) async fn summaries(
             folded.entry(trace).or_default().add(&batch, row, span);
         }
     }
-    Ok(folded.into_iter().map(|(trace, folded)| (trace, folded.finish(&trace))).collect())
+    let summaries = folded.into_iter().map(|(trace, folded)| (trace, folded.finish(&trace))).collect();
+    reader.give_back(count * BYTES_PER_SPAN);
+    Ok(summaries)
 }
 
 fn keep(set: &mut BTreeSet<String>, text: &str) {
@@ -303,7 +314,7 @@ impl Folded {
         self.tokens.1 = self.tokens.1.saturating_add(tokens.1.unwrap_or(0));
         operation.into_iter().for_each(|operation| keep(&mut self.operations, operation));
         model.into_iter().for_each(|model| keep(&mut self.models, model));
-        batch.conversations.get(row).into_iter().for_each(|id| keep(&mut self.conversations, id));
+        batch.conversations.get(row).or_else(|| batch.sessions.get(row)).into_iter().for_each(|id| keep(&mut self.conversations, id));
     }
 
     fn finish(self, trace: &[u8; 16]) -> Summary {

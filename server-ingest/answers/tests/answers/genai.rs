@@ -125,3 +125,100 @@ async fn tables_sum_up_models_tools_agents_and_errors() {
     assert_eq!(each(&summary["operations"], "operation"), ["chat", "execute_tool"]);
     assert_eq!(ask(&stored.engine, "genai/summary?service=nobody").await["span_count"], 0);
 }
+
+/// A conversation that was written in OpenInference's words: an agent that asks a model, calls a tool and asks again, in two traces.
+async fn in_openinference(stored: &Stored) {
+    let span = |trace: u128, id: u64, kind: &str, start: u64, more: Vec<KeyValue>| {
+        let mut span = plain_span(trace, id, u64::from(id > 1), &format!("{kind} {id}"), start * SECOND, 100);
+        span.attributes = vec![text("openinference.span.kind", kind)];
+        span.attributes.extend(more);
+        span
+    };
+    let llm = |tokens: (i64, i64), said: &str| {
+        vec![
+            text("llm.system", "p"),
+            text("llm.model_name", "oi-model"),
+            attribute("llm.token_count.prompt", Any::IntValue(tokens.0)),
+            attribute("llm.token_count.completion", Any::IntValue(tokens.1)),
+            text("llm.input_messages.0.message.role", "user"),
+            text("llm.input_messages.0.message.content", said),
+        ]
+    };
+    let session = || vec![text("session.id", "talk-1")];
+    let spans = vec![
+        span(11, 1, "AGENT", 20, [vec![text("agent.name", "planner")], session()].concat()),
+        span(11, 2, "LLM", 21, [llm((100, 10), "hi"), session()].concat()),
+        // Without the id, as tools often are: it is the only conversation of the trace.
+        span(11, 3, "TOOL", 22, vec![text("tool.name", "lookup"), text("input.value", "{}")]),
+        span(12, 1, "LLM", 23, [llm((200, 20), "and then?"), session()].concat()),
+        // One of no session.
+        span(13, 1, "LLM", 24, llm((7, 1), "alone")),
+        // What uses some of the names is not of a model for that.
+        plain_span(14, 1, 0, "not one", 25 * SECOND, 1),
+    ];
+    let mut spans = spans;
+    spans[5].attributes = vec![text("tool.name", "hammer"), text("session.id", "talk-1")];
+    stored.put(&request("notebook", spans)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_of_openinference_is_listed_with_its_tokens_models_and_messages() {
+    for is_flushed in [false, true] {
+        let stored = talks().await;
+        in_openinference(&stored).await;
+        if is_flushed {
+            stored.store.flush().await.unwrap();
+        }
+        let page = ask(&stored.engine, "genai/conversations?service=notebook").await;
+        let alone = "trace:0000000000000000000000000000000d";
+        assert_eq!(each(&page["conversations"], "id"), [alone, "talk-1"].map(Value::from));
+        let talk = &page["conversations"][1];
+        for (member, expected) in [
+            ("is_trace", json!(false)),
+            ("span_count", json!(4)),
+            ("trace_count", json!(2)),
+            ("input_tokens", json!(300)),
+            ("output_tokens", json!(30)),
+            ("models", json!(["oi-model"])),
+            ("agents", json!(["planner"])),
+            ("tools", json!(["lookup"])),
+        ] {
+            assert_eq!(talk[member], expected, "{member}");
+        }
+        // Beside those of OpenTelemetry.
+        assert_eq!(ask(&stored.engine, "genai/conversations").await["conversations"].as_array().unwrap().len(), 7);
+
+        let steps = ask(&stored.engine, "genai/conversations/talk-1").await;
+        assert_eq!(each(&steps["steps"], "operation"), ["invoke_agent", "chat", "execute_tool", "chat"].map(Value::from));
+        assert_eq!((&steps["input_tokens"], &steps["output_tokens"]), (&json!(300), &json!(30)));
+        let first = &steps["steps"][1];
+        assert_eq!(
+            (&first["provider"], &first["request_model"], &first["input_tokens"], &first["genai"]),
+            (&json!("p"), &json!("oi-model"), &json!(100), &json!("chat"))
+        );
+        let content = |step: &Value| {
+            let attributes = step["attributes"].as_array().unwrap();
+            attributes.iter().find(|attribute| attribute["key"] == "llm.input_messages.0.message.content").unwrap()["value"].clone()
+        };
+        assert_eq!((content(first), content(&steps["steps"][3])), (json!("hi"), json!("and then?")));
+        assert_eq!((&steps["steps"][2]["tool"], &steps["steps"][2]["agent"]), (&json!("lookup"), &Value::Null));
+
+        let models = ask(&stored.engine, "genai/models?service=notebook").await;
+        assert_eq!(
+            (each(&models["models"], "model"), each(&models["models"], "input_tokens")),
+            (vec![json!("oi-model")], vec![json!(307)])
+        );
+        let listed = ask(&stored.engine, "traces?trace_id=0000000000000000000000000000000b").await;
+        assert_eq!(listed["traces"][0]["genai"]["conversation_ids"], json!(["talk-1"]));
+        // A test of an attribute is of that attribute, whatever else a column holds.
+        for (question, expected) in [
+            ("traces?attr=gen_ai.request.model[string]=oi-model", 0),
+            ("traces?attr=gen_ai.usage.input_tokens[int]>=100", 0),
+            ("traces?attr=gen_ai.request.model[string]=small", 4),
+            ("traces?attr=gen_ai.usage.input_tokens[int]>=20", 3),
+            ("traces?attr=llm.model_name=oi-model", 3),
+        ] {
+            assert_eq!(ask(&stored.engine, question).await["traces"].as_array().unwrap().len(), expected, "{question}");
+        }
+    }
+}

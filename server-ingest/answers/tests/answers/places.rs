@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use scouter_query::Limits;
+use scouter_answers::scouter;
 use scouter_storage::store::MaintenanceOptions;
 use serde_json::Value;
 
 use super::asking::ask;
-use super::stored::{Stored, maintained_store, request, store, store_with, varied_requests, varied_span};
+use super::stored::{Stored, maintained_store, request, store, varied_requests, varied_span};
 
 const SPANS: u64 = 600;
 
@@ -110,17 +110,49 @@ async fn answers_while_rows_are_flushed_and_merged_are_those_at_rest() {
     let questions = [
         format!("traces?end={until}&limit=200"),
         format!("traces?end={until}&sort=slowest&limit=50"),
+        format!("traces?end={until}&attr=number=120"),
         format!("series?start=2026-04-25T21:00:00Z&end={until}&by=service"),
+        format!("services?end={until}"),
         format!("operations?end={until}"),
+        format!("attributes?end={until}"),
+        format!("attributes/http.route/values?end={until}"),
         format!("service-graph?start=2026-04-25T21:00:00Z&end={until}"),
+        format!("genai/summary?start=2026-04-25T21:00:00Z&end={until}"),
+        format!("genai/models?end={until}"),
+        format!("genai/errors?end={until}"),
+        format!("genai/conversations?end={until}&limit=20"),
+        "genai/conversations/trace:00000000000000000000000000000005".to_owned(),
         "traces/00000000000000000000000000000009".to_owned(),
+        "jaeger/traces/9".to_owned(),
+        "jaeger/traces?service=scorer&start=1777151904000000&end=1777153800000000&limit=5".to_owned(),
     ];
-    let stored = Arc::new(store_with(Duration::from_millis(5), Limits::default()));
+    // Merges whatever there is, deletes at once.
+    let stored = Arc::new(maintained_store(MaintenanceOptions {
+        interval: Duration::ZERO,
+        merge_min_files: 2,
+        merge_min_age: Duration::ZERO,
+        rest: 0.0,
+        delete_grace: Duration::ZERO,
+        sweep_interval: Duration::ZERO,
+        ..MaintenanceOptions::default()
+    }));
     put(&stored, 0..BEFORE).await;
     let mut expected = Vec::new();
     for question in &questions {
         expected.push(ask(&stored.engine, question).await);
     }
+    let of_others = async || {
+        let question =
+            || serde_json::json!({"start_time": "2026-04-25T21:00:00Z", "end_time": until, "bucket_interval": "5 minutes", "limit": 20});
+        let engine = &stored.engine;
+        let page = scouter::paginated(engine, serde_json::from_value(question()).unwrap()).await.unwrap();
+        let metrics = scouter::trace_metrics(engine, serde_json::from_value(question()).unwrap()).await.unwrap();
+        let spans = scouter::genai_spans(engine, serde_json::from_value(question()).unwrap()).await.unwrap();
+        let sql = "SELECT service_name, count(*), sum(duration_nano), max(attributes) FROM spans \
+                   WHERE start_time < arrow_cast('2026-04-25T21:50:00Z', 'Timestamp(Microsecond, Some(\"UTC\"))') GROUP BY 1 ORDER BY 1";
+        serde_json::json!([page, metrics, spans, stored.rows(sql).await])
+    };
+    let expected_of_others = of_others().await;
     let is_done = Arc::new(AtomicBool::new(false));
     let writer = {
         let (stored, is_done) = (Arc::clone(&stored), Arc::clone(&is_done));
@@ -128,8 +160,8 @@ async fn answers_while_rows_are_flushed_and_merged_are_those_at_rest() {
             // Later than the range by their number, so that no answer above may change.
             for start in (2000..4000).step_by(20) {
                 stored.put(&request("writer", (start..start + 20).map(varied_span).collect())).await;
-                if start % 200 == 0 {
-                    stored.store.flush().await.unwrap();
+                stored.store.flush().await.unwrap();
+                if start % 100 == 0 {
                     stored.store.maintain().await.unwrap();
                 }
             }
@@ -141,7 +173,10 @@ async fn answers_while_rows_are_flushed_and_merged_are_those_at_rest() {
         for (question, expected) in questions.iter().zip(&expected) {
             assert_eq!(&ask(&stored.engine, question).await, expected, "{question}");
         }
+        assert_eq!(of_others().await, expected_of_others);
         rounds += 1;
     }
     writer.await.unwrap();
+    let stats = stored.store.stats().maintenance;
+    assert!(stats.merges > 3 && stats.files_deleted > 0, "files were merged and deleted meanwhile: {stats:?}");
 }

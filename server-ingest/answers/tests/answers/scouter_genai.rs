@@ -192,3 +192,36 @@ async fn dashboards_sum_up_agents_and_tools() {
     assert_eq!((&nobody["summary"]["total_requests"], &nobody["summary"]["p50_duration_ms"]), (&json!(0), &Value::Null));
     assert!(scouter::tool_metrics(&stored.engine, dashboard(json!({"bucket_interval": "fortnight"}))).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_of_openinference_say_the_same_under_scouters_names() {
+    let stored = store();
+    let mut span = plain_span(1, 1, 0, "llm", 0, 1_000_000);
+    span.attributes = vec![
+        text("openinference.span.kind", "LLM"),
+        text("session.id", "talk-1"),
+        text("llm.provider", "p"),
+        text("llm.model_name", "m"),
+        attribute("llm.token_count.prompt", Any::IntValue(42)),
+        attribute("llm.token_count.completion", Any::IntValue(5)),
+        text("llm.output_messages.0.message.role", "assistant"),
+        text("llm.output_messages.0.message.content", "Lima."),
+    ];
+    stored.put(&request("a", vec![span])).await;
+    let found = spans(&stored, json!({"operation_name": "chat", "model": "m", "conversation_id": "talk-1"})).await;
+    for (member, expected) in [
+        ("operation_name", json!("chat")),
+        ("provider_name", json!("p")),
+        ("request_model", json!("m")),
+        ("conversation_id", json!("talk-1")),
+        ("input_tokens", json!(42)),
+        ("output_tokens", json!(5)),
+        ("input_messages", Value::Null),
+        ("output_messages", json!("[{\"role\":\"assistant\",\"content\":\"Lima.\"}]")),
+    ] {
+        assert_eq!(found[0][member], expected, "{member}");
+    }
+    let talk = scouter::genai_conversation(&stored.engine, "talk-1", None, None).await.unwrap();
+    assert_eq!(serde_json::to_value(talk).unwrap()["spans"].as_array().unwrap().len(), 1);
+    assert_eq!(found[0].as_object().unwrap().len(), 47, "and no member more");
+}

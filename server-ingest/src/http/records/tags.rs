@@ -139,18 +139,23 @@ pub(super) async fn entities_with(State(doors): State<HttpDoors>, Extension(call
         return refused;
     }
     let wanted: BTreeSet<(String, String)> = request.tags.into_iter().map(|tag| (tag.key, tag.value)).collect();
-    let pairs: Vec<String> = wanted.iter().map(|(key, value)| format!("(key = {} AND value = {})", literal(key), literal(value))).collect();
+    let keys: BTreeSet<String> = wanted.iter().map(|(key, _)| literal(key)).collect();
+    // A tag that is given anew replaces the one before.
     let of_records = format!(
-        "SELECT entity_id, key, value FROM tags WHERE lower(entity_type) = lower({}) AND ({})",
+        "SELECT entity_id, key, last_value(value ORDER BY created_at_unix_nano) FROM tags WHERE lower(entity_type) = lower({}) AND key IN ({}) \
+         GROUP BY entity_id, key",
         literal(&request.entity_type),
-        pairs.join(" OR ")
+        keys.into_iter().collect::<Vec<_>>().join(", ")
     );
+    let mut latest: BTreeSet<(String, String)> = BTreeSet::new();
     let mut having: BTreeMap<String, BTreeSet<(String, String)>> = BTreeMap::new();
     match doors.engine.sql(&of_records).await {
         Ok(answer) => {
             for row in answer.rows {
                 if let ([entity_id, ..], Some(pair)) = (row.as_slice(), two_texts(&row[1..])) {
-                    having.entry(entity_id.as_str().unwrap_or_default().to_owned()).or_default().insert(pair);
+                    let entity_id = entity_id.as_str().unwrap_or_default().to_owned();
+                    latest.insert((entity_id.clone(), pair.0.clone()));
+                    having.entry(entity_id).or_default().extend(wanted.contains(&pair).then_some(pair));
                 }
             }
         }
@@ -163,8 +168,10 @@ pub(super) async fn entities_with(State(doors): State<HttpDoors>, Extension(call
         match doors.engine.sql(&of_spans).await {
             Ok(answer) => {
                 for row in &answer.rows {
-                    let found = members(&row[1..]).into_iter().filter(|pair| wanted.contains(pair));
-                    having.entry(row[0].as_str().unwrap_or_default().to_owned()).or_default().extend(found);
+                    let trace = row[0].as_str().unwrap_or_default().to_owned();
+                    let mut found = members(&row[1..]);
+                    found.retain(|pair| wanted.contains(pair) && !latest.contains(&(trace.clone(), pair.0.clone())));
+                    having.entry(trace).or_default().extend(found);
                 }
             }
             Err(error) => return query_error(&error),

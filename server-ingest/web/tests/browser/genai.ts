@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { picture, Visitor } from "./browser";
 import type { World } from "./page.test";
-import { CONVERSATION } from "./seed";
+import { CONVERSATION, NOTEBOOK_SESSION } from "./seed";
 
 export function genAiTests(world: World): void {
   test("a trace reads as a conversation: messages, tool calls, tokens, model", async () => {
@@ -52,6 +52,21 @@ export function genAiTests(world: World): void {
   test("spans of OpenInference read as a conversation too", async () => {
     const visitor = await Visitor.create(world.browser, world.server);
     const page = await visitor.enter(`/trace/${world.seeded.openInference}?view=conversation`);
+    await page.locator(".said.user").getByText("What is the capital of Peru?").first().waitFor();
+    await page.locator(".said.tool").getByText("capital of Peru").first().waitFor();
+    await page.locator(".said.assistant").getByText("Lima.").first().waitFor();
+    await page.locator(".meta-line").getByText("42 → 5 tokens").waitFor();
+    await visitor.close();
+  });
+
+  test("a session of OpenInference is in the list of conversations, with its tokens and messages", async () => {
+    const visitor = await Visitor.create(world.browser, world.server);
+    const page = await visitor.enter("/conversations?service=notebook");
+    const row = page.locator(".table.conversations tbody tr").filter({ hasText: NOTEBOOK_SESSION });
+    await row.getByText("small-model").waitFor();
+    await row.getByText("42").waitFor();
+    await row.getByRole("link", { name: NOTEBOOK_SESSION }).click();
+    await page.waitForURL(`**/conversations/${NOTEBOOK_SESSION}*`);
     await page.locator(".said.user").getByText("What is the capital of Peru?").first().waitFor();
     await page.locator(".said.tool").getByText("capital of Peru").first().waitFor();
     await page.locator(".said.assistant").getByText("Lima.").first().waitFor();

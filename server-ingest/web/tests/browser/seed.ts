@@ -385,11 +385,15 @@ function recordsOf(traceId: string, at: bigint, random: Random, fails: boolean):
   ];
 }
 
+/** The session of the spans that are written in OpenInference's words. */
+export const NOTEBOOK_SESSION = "notebook-session-7";
+
 function inOpenInference(traceId: string, start: bigint): Spans {
   const spans = new Spans(traceId, start);
   const agent = spans.add("notebook", "agent", 0, 800 * MS, {
     attributes: {
       "openinference.span.kind": "AGENT",
+      "session.id": NOTEBOOK_SESSION,
       "input.value": "What is the capital of Peru?",
       "output.value": "Lima.",
     },
