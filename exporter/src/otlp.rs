@@ -128,6 +128,14 @@ impl OtlpConfig {
     /// # Errors
     /// As [`OtlpConfig::from_env`].
     pub fn from_env_for(protocol: OtlpProtocol) -> Result<Self, ConfigError> {
+        let config = Self::read_env_for(protocol);
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// [`OtlpConfig::from_env_for`] for those who change settings before the whole is judged, by [`OtlpConfig::validate`]: what the code
+    /// decides makes the variable for it irrelevant, right or wrong.
+    pub fn read_env_for(protocol: OtlpProtocol) -> Self {
         environment::read(&|name| std::env::var(name).ok(), Some(protocol), &mut environment::log)
     }
 
@@ -136,7 +144,9 @@ impl OtlpConfig {
     /// # Errors
     /// As [`OtlpConfig::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        environment::read(&variable, None, &mut environment::log)
+        let config = environment::read(&variable, None, &mut environment::log);
+        config.validate()?;
+        Ok(config)
     }
 
     /// Checks what can be checked without the network. Certificate files are opened when a pipeline is built.

@@ -1,10 +1,23 @@
-//! `GrpcConfig`: where the server is.
+//! The configurations of `scouter.transport`: Rust's, with Python's arguments in place of variables.
+//!
+//! Names of variables, defaults and rules are those of `scouter-exporter`; nothing of them is written here a second time.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+mod brokers;
+mod http;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use pyo3::prelude::*;
-use scouter_exporter::{Compression, Payload, Secret};
+use scouter_exporter::{Compression, ConfigError, Payload, Secret};
 
+pub(crate) use self::{
+    brokers::{RabbitMqConfig, RedisConfig},
+    http::HttpConfig,
+};
 use crate::error::Faults;
 
 /// The kinds of transport a configuration can stand for.
@@ -16,6 +29,57 @@ pub(crate) enum TransportType {
     #[pyo3(name = "RabbitMQ")]
     RabbitMq,
     Redis,
+}
+
+/// The text that was given, else the variable's.
+fn given_or_variable(given: Option<String>, name: &str) -> Option<String> {
+    given.or_else(|| std::env::var(name).ok())
+}
+
+/// Every fault as one exception.
+pub(crate) fn check(mut faults: Faults, validated: Result<(), ConfigError>, name: &str) -> PyResult<()> {
+    if let Err(error) = validated {
+        faults.extend(error.faults);
+    }
+    faults.check(name)
+}
+
+/// A time in Python's seconds.
+pub(crate) fn seconds(name: &str, value: Option<f64>, faults: &mut Faults) -> Option<Duration> {
+    let value = value?;
+    let duration = (value > 0.0).then(|| Duration::try_from_secs_f64(value).ok()).flatten();
+    if duration.is_none() {
+        faults.add(format!("{name} must be a number of seconds above zero, not {value}"));
+    }
+    duration
+}
+
+pub(crate) fn compression_named(name: Option<&str>, faults: &mut Faults) -> Compression {
+    match name {
+        None | Some("none") => Compression::None,
+        Some("gzip") => Compression::Gzip,
+        Some("zstd") => Compression::Zstd,
+        Some(other) => {
+            faults.add(format!("compression must be \"none\", \"gzip\" or \"zstd\", not \"{other}\""));
+            Compression::None
+        }
+    }
+}
+
+pub(crate) fn compression_name(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "none",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
+}
+
+fn python_bool(truth: bool) -> &'static str {
+    if truth { "True" } else { "False" }
+}
+
+fn python_path(path: Option<&Path>) -> String {
+    path.map_or("None".to_owned(), |path| format!("{:?}", path.to_string_lossy()))
 }
 
 /// Where Scouter's gRPC server is and who calls it.
@@ -51,9 +115,7 @@ impl GrpcConfig {
         match config {
             Some(config) => Ok(config.config.clone()),
             None => scouter_exporter::GrpcConfig::from_env().or_else(|error| {
-                let mut faults = Faults::default();
-                faults.extend(error.faults);
-                faults.check("GrpcConfig")?;
+                check(Faults::default(), Err(error), "GrpcConfig")?;
                 Ok(scouter_exporter::GrpcConfig::default())
             }),
         }
@@ -62,11 +124,7 @@ impl GrpcConfig {
     fn change(&mut self, change: impl FnOnce(&mut scouter_exporter::GrpcConfig)) -> PyResult<()> {
         let mut config = self.config.clone();
         change(&mut config);
-        let mut faults = Faults::default();
-        if let Err(error) = config.validate() {
-            faults.extend(error.faults);
-        }
-        faults.check("GrpcConfig")?;
+        check(Faults::default(), config.validate(), "GrpcConfig")?;
         self.config = config;
         Ok(())
     }
@@ -105,37 +163,21 @@ impl GrpcConfig {
                 "SCOUTER_GRPC_INSECURE" => insecure.map(|insecure| insecure.to_string()),
                 _ => None,
             };
-            given.or_else(|| std::env::var(name).ok())
+            given_or_variable(given, name)
         });
         let mut config = from_env.unwrap_or_else(|error| {
             faults.extend(error.faults);
             scouter_exporter::GrpcConfig::default()
         });
-        let mut seconds = |name: &str, value: Option<f64>| {
-            let value = value?;
-            let duration = (value > 0.0).then(|| Duration::try_from_secs_f64(value).ok()).flatten();
-            if duration.is_none() {
-                faults.add(format!("{name} must be a number of seconds above zero, not {value}"));
-            }
-            duration
-        };
-        if let Some(timeout) = seconds("timeout_secs", timeout_secs) {
+        if let Some(timeout) = seconds("timeout_secs", timeout_secs, &mut faults) {
             config.timeout = timeout;
         }
-        config.connect_timeout = seconds("connect_timeout_secs", connect_timeout_secs);
-        config.keep_alive_interval = seconds("keep_alive_interval_secs", keep_alive_interval_secs);
-        config.keep_alive_timeout = seconds("keep_alive_timeout_secs", keep_alive_timeout_secs);
+        config.connect_timeout = seconds("connect_timeout_secs", connect_timeout_secs, &mut faults);
+        config.keep_alive_interval = seconds("keep_alive_interval_secs", keep_alive_interval_secs, &mut faults);
+        config.keep_alive_timeout = seconds("keep_alive_timeout_secs", keep_alive_timeout_secs, &mut faults);
         config.keep_alive_while_idle = keep_alive_while_idle.unwrap_or(config.keep_alive_while_idle);
         config.ca_file = ca_file.or(config.ca_file);
-        config.compression = match compression {
-            None | Some("none") => Compression::None,
-            Some("gzip") => Compression::Gzip,
-            Some("zstd") => Compression::Zstd,
-            Some(other) => {
-                faults.add(format!("compression must be \"none\", \"gzip\" or \"zstd\", not \"{other}\""));
-                Compression::None
-            }
-        };
+        config.compression = compression_named(compression, &mut faults);
         config.payload = match payload {
             None | Some("auto") => Payload::Auto,
             Some("json") => Payload::Json,
@@ -145,10 +187,7 @@ impl GrpcConfig {
             }
         };
         config.headers = headers.unwrap_or_default().into_iter().collect();
-        if let Err(error) = config.validate() {
-            faults.extend(error.faults);
-        }
-        faults.check("GrpcConfig")?;
+        check(faults, config.validate(), "GrpcConfig")?;
         Ok(Self { config })
     }
 
@@ -214,11 +253,7 @@ impl GrpcConfig {
 
     #[getter]
     fn compression(&self) -> &'static str {
-        match self.config.compression {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Zstd => "zstd",
-        }
+        compression_name(self.config.compression)
     }
 
     #[getter]
@@ -237,7 +272,6 @@ impl GrpcConfig {
 
     fn __repr__(&self) -> String {
         let seconds = |duration: Option<Duration>| duration.map_or("None".to_owned(), |duration| duration.as_secs_f64().to_string());
-        let python = |truth| if truth { "True" } else { "False" };
         format!(
             "GrpcConfig(server_uri={:?}, username={:?}, password=\"***\", timeout_secs={}, connect_timeout_secs={}, \
              keep_alive_interval_secs={}, keep_alive_timeout_secs={}, keep_alive_while_idle={}, insecure={}, ca_file={}, \
@@ -248,9 +282,9 @@ impl GrpcConfig {
             seconds(self.config.connect_timeout),
             seconds(self.config.keep_alive_interval),
             seconds(self.config.keep_alive_timeout),
-            python(self.config.keep_alive_while_idle),
-            python(self.config.insecure),
-            self.ca_file().map_or("None".to_owned(), |path| format!("{path:?}")),
+            python_bool(self.config.keep_alive_while_idle),
+            python_bool(self.config.insecure),
+            python_path(self.config.ca_file.as_deref()),
             self.compression(),
         )
     }

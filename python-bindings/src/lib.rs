@@ -25,6 +25,9 @@ use pyo3::prelude::*;
 fn _scouter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<config::GrpcConfig>()?;
+    module.add_class::<config::HttpConfig>()?;
+    module.add_class::<config::RedisConfig>()?;
+    module.add_class::<config::RabbitMqConfig>()?;
     module.add_class::<config::TransportType>()?;
     module.add_class::<processor::SpanProcessor>()?;
     module.add_class::<exporter::SpanExporter>()?;

@@ -1,11 +1,14 @@
 //! A second destination: any OTLP server, for the exporters that Scouter names after their protocol.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
-use scouter_exporter::{Compression, OtlpConfig, OtlpProtocol, Pipeline, QueueConfig};
+use scouter_exporter::{OtlpConfig, OtlpProtocol, Pipeline, QueueConfig};
 
-use crate::error::Faults;
+use crate::{
+    config::{check, compression_name, compression_named, seconds},
+    error::Faults,
+};
 
 /// The first field of an encoded span is its trace id: a tag, the length, 16 bytes of which the last 8 are compared.
 const TRACE_ID_TAG: u8 = 0x0a;
@@ -48,28 +51,14 @@ impl OtlpTarget {
     ) -> PyResult<Self> {
         let mut faults = Faults::default();
         let protocol = if is_grpc { OtlpProtocol::Grpc } else { OtlpProtocol::HttpProtobuf };
-        let mut config = OtlpConfig::from_env_for(protocol).unwrap_or_else(|error| {
-            // An endpoint that is given makes that of the environment irrelevant, right or wrong.
-            if endpoint.is_none() {
-                faults.extend(error.faults);
-            }
-            OtlpConfig { protocol, ..OtlpConfig::default() }
-        });
+        // What is given makes the variable for it irrelevant, right or wrong, so the whole is judged when it is whole.
+        let mut config = OtlpConfig::read_env_for(protocol);
         if let Some(endpoint) = endpoint {
             config.endpoint = endpoint;
         }
-        if let Some(seconds) = timeout_secs {
-            match (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).ok()).flatten() {
-                Some(timeout) => config.timeout = timeout,
-                None => faults.add(format!("timeout must be a number of seconds above zero, not {seconds}")),
-            }
-        }
-        match compression {
-            None => {}
-            Some("none") => config.compression = Compression::None,
-            Some("gzip") => config.compression = Compression::Gzip,
-            Some("zstd") => config.compression = Compression::Zstd,
-            Some(other) => faults.add(format!("compression must be \"none\", \"gzip\" or \"zstd\", not \"{other}\"")),
+        config.timeout = seconds("timeout", timeout_secs, &mut faults).unwrap_or(config.timeout);
+        if compression.is_some() {
+            config.compression = compression_named(compression, &mut faults);
         }
         if let Some(headers) = headers {
             config.headers = headers.into_iter().collect();
@@ -78,10 +67,7 @@ impl OtlpTarget {
         config.ca_file = ca_file.or(config.ca_file);
         config.client_certificate_file = client_certificate_file.or(config.client_certificate_file);
         config.client_key_file = client_key_file.or(config.client_key_file);
-        if let Err(error) = config.validate() {
-            faults.extend(error.faults);
-        }
-        faults.check("OtelExportConfig")?;
+        check(faults, config.validate(), "OtelExportConfig")?;
         Ok(Self { config })
     }
 
@@ -97,11 +83,7 @@ impl OtlpTarget {
 
     #[getter]
     fn compression(&self) -> &'static str {
-        match self.config.compression {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Zstd => "zstd",
-        }
+        compression_name(self.config.compression)
     }
 
     #[getter]

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use percent_encoding::percent_decode_str;
 
 use super::{DEFAULT_GRPC_ENDPOINT, DEFAULT_HTTP_ENDPOINT, OtlpConfig, OtlpProtocol, under_base};
-use crate::{Compression, ConfigError};
+use crate::Compression;
 
 /// Something in the environment that is ignored.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,12 +26,8 @@ pub(super) fn log(warning: Warning) {
     tracing::warn!(variable = %warning.name, reason = %warning.reason, "an environment variable is ignored");
 }
 
-/// Reads the configuration. `protocol` is what the code decided; warnings go to `warn`.
-pub(super) fn read(
-    variable: &dyn Fn(&str) -> Option<String>,
-    protocol: Option<OtlpProtocol>,
-    warn: &mut dyn FnMut(Warning),
-) -> Result<OtlpConfig, ConfigError> {
+/// Reads the configuration, which is not judged here. `protocol` is what the code decided; warnings go to `warn`.
+pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>, protocol: Option<OtlpProtocol>, warn: &mut dyn FnMut(Warning)) -> OtlpConfig {
     let mut variables = Variables { variable, warn };
     let protocol = protocol.or_else(|| variables.parse("PROTOCOL", protocol_from)).unwrap_or_default();
     let mut config = match protocol {
@@ -60,8 +56,7 @@ pub(super) fn read(
     config.ca_file = file("CERTIFICATE");
     config.client_certificate_file = file("CLIENT_CERTIFICATE");
     config.client_key_file = file("CLIENT_KEY");
-    config.validate()?;
-    Ok(config)
+    config
 }
 
 fn protocol_from(value: &str) -> Result<OtlpProtocol, &'static str> {

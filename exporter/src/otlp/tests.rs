@@ -19,7 +19,8 @@ fn read_as(protocol: Option<OtlpProtocol>, pairs: Pairs) -> (OtlpConfig, Vec<Str
         pairs.iter().find(|(known, _)| *known == suffix).map(|(_, value)| (*value).to_owned())
     };
     let config = environment::read(&variable, protocol, &mut |warning: Warning| warnings.push(warning.to_string()));
-    (config.unwrap_or_else(|error| panic!("{pairs:?}: {error}")), warnings)
+    config.validate().unwrap_or_else(|error| panic!("{pairs:?}: {error}"));
+    (config, warnings)
 }
 
 fn read(pairs: Pairs) -> (OtlpConfig, Vec<String>) {

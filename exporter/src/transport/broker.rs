@@ -35,10 +35,25 @@ pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// An address without user and password.
+/// An address as it may be shown: without user and password, and without what may be a part of them.
+///
+/// A password that nobody encoded may hold any character. So nothing in front of the last `@` is shown, no query, and nothing that is not
+/// plainly a host with its port.
 pub(super) fn without_user_info(address: &str) -> String {
-    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
-    let end = rest.find('/').unwrap_or(rest.len());
-    let rest = rest[..end].rfind('@').map_or(rest, |at| &rest[at + 1..]);
-    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
+    const HIDDEN: &str = "***";
+    let (scheme, rest) = address.split_once("://").map_or((None, address), |(scheme, rest)| (Some(scheme), rest));
+    let shown = match rest.rsplit_once('@') {
+        // Which of them is the password's is not known.
+        Some((before, _)) if before.contains('?') => HIDDEN,
+        Some((_, host)) => host,
+        None => rest,
+    };
+    let shown = shown.split(['?', '#']).next().unwrap_or_default();
+    let authority = shown.split('/').next().unwrap_or_default();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let shown = match authority.rsplit_once(':') {
+        Some((host, port)) if host.is_empty() || !is_port(port) && !authority.ends_with(']') => HIDDEN,
+        _ => shown,
+    };
+    scheme.map_or(shown.to_owned(), |scheme| format!("{scheme}://{shown}"))
 }

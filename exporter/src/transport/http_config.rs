@@ -91,6 +91,16 @@ impl HttpConfig {
     /// # Errors
     /// As [`HttpConfig::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let (config, mut faults) = Self::read(variable);
+        if let Err(error) = config.validate() {
+            faults.extend(error.faults);
+        }
+        ConfigError::check(faults)?;
+        Ok(config)
+    }
+
+    /// What the variables say and which of them cannot be read, for those who change settings before the whole is judged.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> (Self, Vec<ConfigFault>) {
         let read = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let mut faults = Vec::new();
         let mut config = Self::default();
@@ -114,11 +124,7 @@ impl HttpConfig {
             }
         }
         config.ca_file = read("SCOUTER_HTTP_CA_FILE").map(PathBuf::from);
-        if let Err(error) = config.validate() {
-            faults.extend(error.faults);
-        }
-        ConfigError::check(faults)?;
-        Ok(config)
+        (config, faults)
     }
 
     /// Checks what can be checked without the network. Certificate files are opened when a transport is built.

@@ -97,6 +97,16 @@ impl RabbitMqConfig {
     /// # Errors
     /// As [`RabbitMqConfig::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let (config, mut faults) = Self::read(variable);
+        if let Err(error) = config.validate() {
+            faults.extend(error.faults);
+        }
+        ConfigError::check(faults)?;
+        Ok(config)
+    }
+
+    /// What the variables say and which of them cannot be read, for those who change settings before the whole is judged.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> (Self, Vec<ConfigFault>) {
         let read = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let mut faults = Vec::new();
         let mut config = Self::default();
@@ -126,11 +136,7 @@ impl RabbitMqConfig {
                 Err(fault) => faults.push(fault),
             }
         }
-        if let Err(error) = config.validate() {
-            faults.extend(error.faults);
-        }
-        ConfigError::check(faults)?;
-        Ok(config)
+        (config, faults)
     }
 
     /// The same, at `amqp://user:password@host:port/virtual-host` or `amqps://...`. What the address leaves out stays.
@@ -158,6 +164,10 @@ impl RabbitMqConfig {
             self.password = plain(password)?.into();
         }
         let path = uri.path().trim_start_matches('/');
+        // `amqp://user:12/rest@host` has a host `user`, and half a password in its path.
+        if path.contains('@') {
+            return Err(fault());
+        }
         if !path.is_empty() {
             self.virtual_host = plain(path)?;
         }
@@ -172,6 +182,9 @@ impl RabbitMqConfig {
         let mut faults = broker::bounds_faults(self.timeout, self.max_request_bytes);
         if self.host.is_empty() {
             faults.push(ConfigFault::Setting { name: "host", expected: "a host" });
+        }
+        if self.port == 0 {
+            faults.push(ConfigFault::Setting { name: "port", expected: "between 1 and 65535" });
         }
         if self.queue.is_empty() || self.queue.len() > MAX_NAME_BYTES {
             faults.push(ConfigFault::Setting { name: "queue", expected: "a name of at most 200 bytes" });

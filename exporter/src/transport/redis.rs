@@ -93,6 +93,16 @@ impl RedisConfig {
     /// # Errors
     /// As [`RedisConfig::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let (config, mut faults) = Self::read(variable);
+        if let Err(error) = config.validate() {
+            faults.extend(error.faults);
+        }
+        ConfigError::check(faults)?;
+        Ok(config)
+    }
+
+    /// What the variables say and which of them cannot be read, for those who change settings before the whole is judged.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> (Self, Vec<ConfigFault>) {
         let read = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let mut faults = Vec::new();
         let mut config = Self::default();
@@ -110,11 +120,7 @@ impl RedisConfig {
         }
         config.insecure = broker::truth("REDIS_INSECURE", read("REDIS_INSECURE"), &mut faults);
         config.ca_file = read("REDIS_CA_FILE").map(PathBuf::from);
-        if let Err(error) = config.validate() {
-            faults.extend(error.faults);
-        }
-        ConfigError::check(faults)?;
-        Ok(config)
+        (config, faults)
     }
 
     /// Checks what can be checked without the network.
@@ -145,7 +151,8 @@ impl RedisConfig {
         ConfigError::check(faults)
     }
 
-    fn shown_address(&self) -> String {
+    /// The address without user and password.
+    pub fn shown_address(&self) -> String {
         broker::without_user_info(self.address.reveal())
     }
 }

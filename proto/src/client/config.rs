@@ -452,6 +452,10 @@ impl Target {
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(fault("user and password belong into their own settings"));
         }
+        // `http://user:12/rest@host` has a host `user`, and half a password in its path.
+        if uri.path().contains('@') {
+            return Err(fault("user and password belong into their own settings, and an @ of its path is written %40"));
+        }
         Ok(Self { is_encrypted: uri.scheme_str() == Some("https"), is_this_machine: is_loopback(&host), endpoint: with_scheme, host })
     }
 }
@@ -483,10 +487,10 @@ fn check_header(name: &str, value: &str, may_authorize: bool) -> Result<(), &'st
     Ok(())
 }
 
+/// A password may hold a `/` that nobody encoded, so nothing in front of the last `@` is shown.
 fn without_user_info(uri: &str) -> String {
     let (scheme, rest) = uri.split_once("://").map_or(("", uri), |(scheme, rest)| (scheme, rest));
-    let authority_end = rest.find('/').unwrap_or(rest.len());
-    match rest[..authority_end].rfind('@') {
+    match rest.rfind('@') {
         Some(at) if scheme.is_empty() => format!("***{}", &rest[at..]),
         Some(at) => format!("{scheme}://***{}", &rest[at..]),
         None => uri.to_owned(),

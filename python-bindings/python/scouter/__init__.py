@@ -27,7 +27,7 @@ from scouter.queue import (
     Queue,
     ScouterQueue,
 )
-from scouter.transport import GrpcConfig, HttpConfig
+from scouter.transport import GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig
 
 if TYPE_CHECKING:
     from scouter.client import AsyncScouterClient, ScouterClient
@@ -49,6 +49,8 @@ __all__ = [
     "NotFoundError",
     "PermissionDeniedError",
     "Queue",
+    "RabbitMQConfig",
+    "RedisConfig",
     "RejectedError",
     "RequestError",
     "ScouterClient",

@@ -19,6 +19,11 @@ from opentelemetry.util.types import AnyValue, Attributes
 from typing_extensions import Self, disjoint_base
 
 from scouter.transport import TransportConfig
+from scouter.transport._configs import GrpcConfig as GrpcConfig
+from scouter.transport._configs import HttpConfig as HttpConfig
+from scouter.transport._configs import RabbitMQConfig as RabbitMQConfig
+from scouter.transport._configs import RedisConfig as RedisConfig
+from scouter.transport._configs import TransportType as TransportType
 
 __all__ = [
     "CurrentSpan",
@@ -27,11 +32,14 @@ __all__ = [
     "Feature",
     "Features",
     "GrpcConfig",
+    "HttpConfig",
     "Metric",
     "Metrics",
     "OtlpTarget",
     "Queue",
+    "RabbitMQConfig",
     "RecordQueue",
+    "RedisConfig",
     "SpanCore",
     "SpanExporter",
     "SpanProcessor",
@@ -53,109 +61,6 @@ class _ShutdownReport(TypedDict):
     delivered: int
     undelivered: int
     last_error: str | None
-
-@final
-class TransportType:
-    """The kinds of transport a configuration can stand for."""
-
-    Grpc: ClassVar[TransportType]
-    Http: ClassVar[TransportType]
-    RabbitMQ: ClassVar[TransportType]
-    Redis: ClassVar[TransportType]
-    def __eq__(self, value: object, /) -> bool: ...
-    def __ge__(self, value: object, /) -> bool: ...
-    def __gt__(self, value: object, /) -> bool: ...
-    def __hash__(self) -> int: ...
-    def __int__(self) -> int: ...
-    def __le__(self, value: object, /) -> bool: ...
-    def __lt__(self, value: object, /) -> bool: ...
-    def __ne__(self, value: object, /) -> bool: ...
-
-@disjoint_base
-class GrpcConfig:
-    """Where Scouter's gRPC server is and who calls it.
-
-    What is omitted comes from the environment, then from the defaults.
-
-    Args:
-        server_uri: ``http://host:port`` or ``https://host:port``. ``SCOUTER_GRPC_URI``, else ``http://localhost:50051``.
-        username: ``SCOUTER_USERNAME``, else ``guest``.
-        password: ``SCOUTER_PASSWORD``, else ``guest``. Never shown.
-        timeout_secs: One deadline for connect, login and all attempts of a request. 10 by default.
-        connect_timeout_secs: The longest a connection may take to come up.
-        keep_alive_interval_secs: Interval of pings on the connection. None by default.
-        keep_alive_timeout_secs: How long the answer to a ping may take.
-        keep_alive_while_idle: Whether to ping while nothing is sent.
-        insecure: Whether credentials may cross plaintext to another host. ``SCOUTER_GRPC_INSECURE``, else False.
-        ca_file: PEM file of certificate authorities to trust beside the system's. ``SCOUTER_GRPC_CA_FILE``.
-        compression: ``"none"``, ``"gzip"`` or ``"zstd"``. None by default.
-        headers: Metadata for gateways on the way.
-        payload: ``"auto"``, or ``"json"`` to write requests as the JSON that every Scouter server reads; ``"auto"`` does
-            so where the server reads nothing else.
-
-    Raises:
-        ConfigError: A `ValueError` that names every fault.
-    """
-
-    def __new__(
-        cls,
-        server_uri: str | None = None,
-        username: str | None = None,
-        password: str | None = None,
-        timeout_secs: float | None = None,
-        connect_timeout_secs: float | None = None,
-        keep_alive_interval_secs: float | None = None,
-        keep_alive_timeout_secs: float | None = None,
-        keep_alive_while_idle: bool | None = None,
-        *,
-        insecure: bool | None = None,
-        ca_file: str | PathLike[str] | None = None,
-        compression: Literal["none", "gzip", "zstd"] | None = None,
-        headers: Mapping[str, str] | None = None,
-        payload: Literal["auto", "json"] | None = None,
-    ) -> Self: ...
-    @property
-    def server_uri(self) -> str:
-        """Address of the server."""
-    @server_uri.setter
-    def server_uri(self, value: str) -> None: ...
-    @property
-    def username(self) -> str:
-        """Who logs in."""
-    @username.setter
-    def username(self, value: str) -> None: ...
-    password: str
-    """What they log in with. Can be set, not read."""
-    @property
-    def timeout_secs(self) -> float:
-        """Deadline of a request, in seconds."""
-    @property
-    def connect_timeout_secs(self) -> float | None:
-        """The longest a connection may take to come up, in seconds."""
-    @property
-    def keep_alive_interval_secs(self) -> float | None:
-        """Interval of pings, in seconds."""
-    @property
-    def keep_alive_timeout_secs(self) -> float | None:
-        """How long the answer to a ping may take, in seconds."""
-    @property
-    def keep_alive_while_idle(self) -> bool:
-        """Whether pings are sent while nothing else is."""
-    @property
-    def insecure(self) -> bool:
-        """Whether credentials may cross plaintext to another host."""
-    @property
-    def ca_file(self) -> str | None:
-        """PEM file of certificate authorities."""
-    @property
-    def compression(self) -> Literal["none", "gzip", "zstd"]:
-        """How requests are compressed."""
-    @property
-    def payload(self) -> Literal["auto", "json"]:
-        """How spans and records are written."""
-    @property
-    def transport_type(self) -> TransportType:
-        """`TransportType.Grpc`."""
 
 @disjoint_base
 class SpanProcessor:

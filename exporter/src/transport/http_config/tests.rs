@@ -26,3 +26,12 @@ fn every_fault_comes_at_once() {
     let bad = HttpConfig { server_uri: "unix:/x".to_owned(), timeout: Duration::ZERO, auth_token: "a\nb".into(), ..HttpConfig::default() };
     assert_eq!(bad.validate().unwrap_err().faults.len(), 3);
 }
+
+#[test]
+fn a_password_in_the_address_is_refused_and_no_part_of_it_is_shown() {
+    for address in ["http://ada:hidden@localhost", "http://ada:hid/den@localhost", "http://ada:12/den@localhost", "ada:hid/den@localhost"] {
+        let config = HttpConfig { server_uri: address.to_owned(), ..HttpConfig::default() };
+        let shown = format!("{config:?} {}", config.validate().expect_err(address));
+        assert!(!shown.contains("hid") && !shown.contains("den"), "{address}: {shown}");
+    }
+}

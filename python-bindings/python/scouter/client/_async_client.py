@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from typing_extensions import Self
 
 from scouter.client import _calls as calls
-from scouter.client._http import arguments, came, checked, failed, httpx_module, settings
+from scouter.client._http import arguments, came, checked, failed, failures, httpx_module, left, settings
 from scouter.client._records import (
     BinnedMetrics,
     DriftRequest,
@@ -205,11 +205,23 @@ class AsyncScouterClient:
             elif isinstance(step, Pause):
                 await asyncio.sleep(step.seconds)
             else:
-                async with self._lock:
+                try:
+                    await asyncio.wait_for(self._lock.acquire(), left(step.deadline))
+                except asyncio.TimeoutError as error:
+                    raise self._session.too_late() from error
+                try:
                     await self._drive(self._session.authentication(step))
+                finally:
+                    self._lock.release()
 
     async def _send(self, request: Request) -> Answer | Failed:
+        seconds = left(request.deadline)
         try:
-            return came(await self._http.request(request.method, request.target, **arguments(request)))
-        except httpx_module().TransportError as error:
+            # Each step may take all of the time, and the steps together no more.
+            asked = self._http.request(request.method, request.target, timeout=seconds, **arguments(request))
+            answer = await asyncio.wait_for(asked, seconds)
+            return came(answer, answer.content)
+        except asyncio.TimeoutError:
+            return failed(httpx_module().ReadTimeout("the answer went on after the deadline"))
+        except failures() as error:
             return failed(error)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from typing_extensions import Self
 
 from scouter.client import _calls as calls
-from scouter.client._http import arguments, came, checked, failed, httpx_module, settings
+from scouter.client._http import arguments, came, checked, content_by, failed, failures, httpx_module, left, settings, time_limits
 from scouter.client._records import (
     BinnedMetrics,
     DriftRequest,
@@ -375,11 +375,17 @@ class ScouterClient:
             elif isinstance(step, Pause):
                 time.sleep(step.seconds)
             else:
-                with self._lock:
+                if not self._lock.acquire(timeout=left(step.deadline)):
+                    raise self._session.too_late()
+                try:
                     self._drive(self._session.authentication(step))
+                finally:
+                    self._lock.release()
 
     def _send(self, request: Request) -> Answer | Failed:
+        limits = time_limits(request.deadline)
         try:
-            return came(self._http.request(request.method, request.target, **arguments(request)))
-        except httpx_module().TransportError as error:
+            with self._http.stream(request.method, request.target, extensions=limits, **arguments(request)) as answer:
+                return came(answer, content_by(request.deadline, answer))
+        except failures() as error:
             return failed(error)

@@ -10,6 +10,7 @@ that may have been taken is sent again only if taking it twice changes nothing.
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -52,7 +53,8 @@ class Request:
     target: str
     headers: Mapping[str, str]
     content: bytes | None
-    timeout_secs: float
+    deadline: float
+    """On the clock of `time.monotonic`; the whole answer is here by then, or none."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,35 @@ class Pause:
 
 @dataclass(frozen=True)
 class Authenticate:
-    """See to it that the token is another than this; one driver at a time."""
+    """See to it that the token is another than this, by the deadline; one driver at a time."""
 
     stale: str | None
     deadline: float
+    is_refused: bool = False
+    """Whether the server does not take it any more, so that it cannot be renewed by it."""
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A token and its times, which change together: threads share them."""
+
+    token: str
+    renews_at: float
+    ends_at: float
 
 
 Step = Request | Pause | Authenticate
 Came = Answer | Failed | None
+
+
+def _issued(answer: Answer) -> _Held:
+    """Reads the answer to a login or a renewal."""
+    issued = answer.json()
+    token, life = issued["token"], float(issued.get("expires_in_seconds", 3600))
+    if not isinstance(token, str) or not token or not math.isfinite(life):
+        raise ValueError("there is no token in it")
+    ends_at = time.monotonic() + life
+    return _Held(token, ends_at - min(_RENEW_BEFORE_SECS, life / 10), ends_at)
 
 
 def quoted(text: str) -> str:
@@ -105,10 +128,8 @@ class Session:
 
     def __init__(self, config: HttpConfig) -> None:
         self.config = config
-        self._renews_at = 0.0
-        self._ends_at = 0.0
-        self.token: str | None = config._auth_token or None
-        self._is_given = self.token is not None
+        self._is_given = config._auth_token != ""
+        self._held: _Held | None = _Held(config._auth_token, math.inf, math.inf) if self._is_given else None
 
     def steps(self, call: Call[_T]) -> Generator[Step, Came, _T]:
         """Asks a question.
@@ -128,24 +149,18 @@ class Session:
         deadline = time.monotonic() + self.config.timeout_secs
         refused = False
         while True:
-            if self.token is None or (not self._is_given and time.monotonic() >= self._renews_at):
-                yield Authenticate(self.token, deadline)
-            token = self.token
+            held = self._held
+            if held is None or time.monotonic() >= held.renews_at:
+                yield Authenticate(None if held is None else held.token, deadline)
+                held = self._held
+            token = "" if held is None else held.token
             answer = yield from self._attempts(call, {"authorization": f"Bearer {token}"}, deadline)
             if answer.status == 401 and not self._is_given and not refused:
                 refused = True
-                self._ends_at = 0.0
-                yield Authenticate(token, deadline)
+                yield Authenticate(token, deadline, is_refused=True)
                 continue
             if 200 <= answer.status < 300:
-                try:
-                    return call.read(answer)
-                except (ValueError, KeyError, TypeError) as error:
-                    raise RequestError(
-                        f"{self.config.server_uri}{call.path} answered something else than was expected; is it a Scouter server "
-                        f"of this version? ({type(error).__name__}: {error})",
-                        status=answer.status,
-                    ) from error
+                return self._read(call, answer)
             raise self._error(call, answer)
 
     def authentication(self, wanted: Authenticate) -> Generator[Step, Came, None]:
@@ -160,27 +175,31 @@ class Session:
         Raises:
             AuthenticationError: If name and password are refused.
         """
-        if self.token is not None and self.token != wanted.stale:
+        held = self._held
+        if held is not None and held.token != wanted.stale:
             return  # Another has seen to it meanwhile.
-        if self.token is not None and time.monotonic() < self._ends_at:
-            refresh = Call("GET", "/scouter/auth/refresh", Answer.json)
-            answer = yield from self._attempts(refresh, {"authorization": f"Bearer {self.token}"}, wanted.deadline)
+        if held is not None and not wanted.is_refused and time.monotonic() < held.ends_at:
+            refresh = Call("GET", "/scouter/auth/refresh", _issued)
+            answer = yield from self._attempts(refresh, {"authorization": f"Bearer {held.token}"}, wanted.deadline)
             if answer.status == 200:
-                self._keep(answer)
+                self._held = self._read(refresh, answer)
                 return
-        login = Call("GET", "/scouter/auth/login", Answer.json)
+        login = Call("GET", "/scouter/auth/login", _issued)
         given = {"username": self.config.username, "password": self.config._password}
         answer = yield from self._attempts(login, given, wanted.deadline)
         if answer.status != 200:
             raise self._error(login, answer)
-        self._keep(answer)
+        self._held = self._read(login, answer)
 
-    def _keep(self, answer: Answer) -> None:
-        issued = answer.json()
-        life = float(issued.get("expires_in_seconds", 3600))
-        self._ends_at = time.monotonic() + life
-        self._renews_at = self._ends_at - min(_RENEW_BEFORE_SECS, life / 10)
-        self.token = str(issued["token"])
+    def _read(self, call: Call[_T], answer: Answer) -> _T:
+        try:
+            return call.read(answer)
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise RequestError(
+                f"{self.config.server_uri}{call.path} answered something else than was expected; is it a Scouter server "
+                f"of this version? ({type(error).__name__}: {error})",
+                status=answer.status,
+            ) from error
 
     def farewell(self) -> Generator[Step, Came, None]:
         """Ends the session at the server, if it has one.
@@ -188,12 +207,17 @@ class Session:
         Yields:
             What to do next.
         """
-        if self._is_given or self.token is None or time.monotonic() >= self._ends_at:
+        held = self._held
+        if self._is_given or held is None or time.monotonic() >= held.ends_at:
             return
-        token, self.token = self.token, None
+        self._held = None
         logout = Call("POST", "/scouter/auth/logout", lambda _: None, is_repeatable=False)
         deadline = time.monotonic() + min(_FAREWELL_SECS, self.config.timeout_secs)
-        yield from self._attempts(logout, {"authorization": f"Bearer {token}"}, deadline)
+        yield from self._attempts(logout, {"authorization": f"Bearer {held.token}"}, deadline)
+
+    def too_late(self) -> ScouterError:
+        """What is raised when the deadline is over before anything could be asked."""
+        return self._unreachable(Failed(TimeoutError("the time was over before it was asked"), was_sent=False))
 
     def _attempts(self, call: Call[Any], headers: Mapping[str, str], deadline: float) -> Generator[Step, Came, Answer]:
         target = self.config.server_uri + call.path + (f"?{urlencode(call.parameters)}" if call.parameters else "")
@@ -202,8 +226,9 @@ class Session:
         attempt = 0
         while True:
             attempt += 1
-            left = deadline - time.monotonic()
-            came = yield Request(call.method, target, {"accept": call.accept, **kind, **headers}, content, max(left, 0.001))
+            if time.monotonic() >= deadline:
+                raise self.too_late()
+            came = yield Request(call.method, target, {"accept": call.accept, **kind, **headers}, content, deadline)
             pause = min(0.1 * 2**attempt, _MAX_PAUSE_SECS) * random.uniform(0.5, 1.0)  # noqa: S311
             if isinstance(came, Answer) and came.status in (429, 503):
                 asked = came.headers.get("retry-after", "")
@@ -230,7 +255,7 @@ class Session:
         try:
             said = answer.json()
             text, code, action = str(said["error"]), str(said.get("code", "")), str(said.get("suggested_action", ""))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             text, code, action = answer.content[:300].decode(errors="replace").strip() or f"HTTP {answer.status}", "", ""
         if answer.status == 401:
             who = "the token of HttpConfig(auth_token=...) or SCOUTER_AUTH_TOKEN" if self._is_given else f"user {self.config.username!r}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from scouter._tags import TagRecord
 from scouter.client._tables import Rows, read_moment, text_of
 
 __all__ = [
@@ -304,16 +305,6 @@ class TraceBaggageResponse(Rows):
 
     def _items(self) -> list[TraceBaggageRecord]:
         return self.baggage
-
-
-@dataclass(frozen=True)
-class TagRecord:
-    """A tag of a trace or of another entity."""
-
-    entity_type: str
-    entity_id: str
-    key: str
-    value: str
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scouter._scouter import EvalRecord, GrpcConfig, Queue, RecordQueue
 from scouter.errors import ConfigError, MissingQueueError
-from scouter.transport import HttpConfig, RabbitMQConfig, RedisConfig, TransportConfig
+from scouter.transport import TransportConfig
 
 if TYPE_CHECKING:
     # It takes longer to import than all of this package.
@@ -225,7 +225,7 @@ class ScouterQueue:
 def _transport(transport_config: object) -> TransportConfig:
     if transport_config is None:
         return GrpcConfig()
-    if not isinstance(transport_config, (GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig)):
+    if not isinstance(transport_config, TransportConfig):
         kind = type(transport_config).__name__
         raise ConfigError(f"transport_config must be a scouter.transport.GrpcConfig or another one of scouter.transport, not {kind}")
     return transport_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from opentelemetry import trace
 from opentelemetry.sdk import trace as sdk
@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.util.types import AnyValue, Attributes
 
-from scouter._scouter import GrpcConfig, __version__
+from scouter._scouter import __version__
 from scouter.errors import ConfigError
 from scouter.tracing._attributes import flatten_attributes
 from scouter.tracing._batch import BatchConfig, warn_of_unreadable_variables
@@ -33,12 +33,13 @@ from scouter.tracing._lifecycle import (
     installations,
     prepare_exit,
     shut_down_processors,
+    wants_delivery_on_sigterm,
 )
 from scouter.tracing._processors import ENTITY_KEY, DefaultsProcessor, GrpcSpanProcessor
 from scouter.tracing._provider import ProcessorSlot, ScouterTracerProvider
 from scouter.tracing._spans import set_scouter_queue
 from scouter.tracing._tracer import Defaults
-from scouter.transport import HttpConfig, RabbitMQConfig, RedisConfig, TransportConfig
+from scouter.transport import TransportConfig
 
 __all__ = ["get_tracer", "init_tracer"]
 
@@ -156,7 +157,7 @@ def init_tracer(
         shut_down_processors(former, EXIT_TIMEOUT_SECS)
         installations.retired()
     prepare_exit(processors)
-    if os.environ.get("SCOUTER_FLUSH_ON_SIGTERM", "").strip().lower() == "true" if flush_on_sigterm is None else flush_on_sigterm:
+    if wants_delivery_on_sigterm(otherwise=False) if flush_on_sigterm is None else flush_on_sigterm:
         deliver_on_sigterm()
     if scouter_queue is not None:
         set_scouter_queue(scouter_queue)
@@ -200,11 +201,9 @@ def _check_kinds(
     sampler: object,
     span_processors: Sequence[object],
 ) -> None:
-    if transport_config is not None and not isinstance(transport_config, (GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig)):
-        raise TypeError(
-            f"transport_config must be a scouter.transport.GrpcConfig, or HttpConfig, RabbitMQConfig or RedisConfig, "
-            f"not {_kind(transport_config)}"
-        )
+    if transport_config is not None and not isinstance(transport_config, TransportConfig):
+        kinds = ", ".join(kind.__name__ for kind in get_args(TransportConfig))
+        raise TypeError(f"transport_config must be one of scouter.transport's {kinds}, not {_kind(transport_config)}")
     if exporter is not None and not isinstance(exporter, SpanExporter):
         raise TypeError(f"exporter must be an opentelemetry.sdk.trace.export.SpanExporter, not {_kind(exporter)}")
     if batch_config is not None and not isinstance(batch_config, BatchConfig):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from scouter.tracing._batch import BatchConfig
 from scouter.tracing._init import init_tracer
-from scouter.tracing._lifecycle import installations, shutdown_tracer
+from scouter.tracing._lifecycle import installations, shutdown_tracer, wants_delivery_on_sigterm
 from scouter.tracing._local import TraceSpanRecord, capture
 from scouter.tracing._processors import ACTIVE_ENTITY_BAGGAGE
 from scouter.tracing._provider import ScouterTracerProvider
@@ -207,4 +206,4 @@ class ScouterConfigurator:
     def configure(self, **_settings: Any) -> None:
         """Sets the global provider."""
         # Nobody changes the program, so nobody else sees to its end.
-        init_tracer(flush_on_sigterm=os.environ.get("SCOUTER_FLUSH_ON_SIGTERM", "").strip().lower() != "false")
+        init_tracer(flush_on_sigterm=wants_delivery_on_sigterm(otherwise=True))

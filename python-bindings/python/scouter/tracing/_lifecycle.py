@@ -354,6 +354,25 @@ def prepare_exit(processors: Sequence[sdk.SpanProcessor]) -> None:
         _spare_thread.keep_ready()
 
 
+def wants_delivery_on_sigterm(otherwise: bool) -> bool:
+    """What ``SCOUTER_FLUSH_ON_SIGTERM`` says.
+
+    Args:
+        otherwise: The answer where it says nothing.
+
+    Returns:
+        Whether SIGTERM delivers what is queued before it ends the process.
+    """
+    said = os.environ.get("SCOUTER_FLUSH_ON_SIGTERM", "").strip().lower()
+    if said in ("true", "1"):
+        return True
+    if said in ("false", "0"):
+        return False
+    if said:
+        _logger.warning("SCOUTER_FLUSH_ON_SIGTERM is %r, which is neither true nor false: it counts as unset", said)
+    return otherwise
+
+
 def deliver_on_sigterm() -> None:
     """Delivers what is queued when SIGTERM is about to end the process, for which Python runs nothing; then the signal ends it.
 

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
+from scouter._tags import TagRecord
 from scouter.errors import ConfigError
 from scouter.tracing._spans import BAGGAGE_PREFIX, INPUT, OUTPUT, TAG_PREFIX
 
@@ -91,16 +92,6 @@ class TraceSpanRecord:
 
 
 @dataclass(frozen=True)
-class TagRecord:
-    """A tag of a trace."""
-
-    entity_id: str
-    key: str
-    value: str
-    entity_type: str = "trace"
-
-
-@dataclass(frozen=True)
 class TraceBaggageRecord:
     """An entry of baggage that was given to a span."""
 
@@ -167,7 +158,7 @@ class TestSpanExporter(SpanExporter):
     def tags(self) -> list[TagRecord]:
         """The tags on them."""
         return [
-            TagRecord(span.trace_id, key.removeprefix(TAG_PREFIX), str(value))
+            TagRecord("trace", span.trace_id, key.removeprefix(TAG_PREFIX), str(value))
             for span in self.spans
             for key, value in span.attributes.items()
             if key.startswith(TAG_PREFIX)

@@ -29,7 +29,7 @@ class OtelExportConfig:
     Args:
         protocol: How OTLP is written over HTTP.
         endpoint: Over HTTP the whole URL, its path included, ``http://localhost:4318/v1/traces`` by default; over gRPC
-            ``http://localhost:4317``.
+            ``http://localhost:4317``, or ``unix:/path``.
         timeout: One deadline for connect and all attempts of a request, in seconds. 10 by default.
         compression: ``"none"``, ``"gzip"``, ``"zstd"``, or an enum with such a name.
         headers: Sent with every request. Values are never shown.
@@ -70,8 +70,11 @@ class OtelExportConfig:
             "client_certificate_file": client_certificate_file,
             "client_key_file": client_key_file,
         }
-        # Faults of what is given are found here, those of a protocol where it is known.
-        self._target(is_grpc=False)
+        # What neither protocol takes is refused here, what one of them does not take where it is known which it is.
+        try:
+            self._target(is_grpc=False)
+        except ConfigError:
+            self._target(is_grpc=True)
 
     @property
     def protocol(self) -> OtelProtocol:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from scouter._scouter import GrpcConfig, TransportType
-from scouter.transport._brokers import RabbitMQConfig, RedisConfig
-from scouter.transport._http import HttpConfig
+from scouter.transport._configs import GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig, TransportType
 
 __all__ = ["GrpcConfig", "HttpConfig", "RabbitMQConfig", "RedisConfig", "TransportConfig", "TransportType"]
 

@@ -1,0 +1,7 @@
+"""The configurations, which are Rust's; their types are in the stub beside this file."""
+
+from __future__ import annotations
+
+from scouter._scouter import GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig, TransportType
+
+__all__ = ["GrpcConfig", "HttpConfig", "RabbitMQConfig", "RedisConfig", "TransportType"]
