@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def server_binary() -> Path:
 
 
 @contextlib.contextmanager
-def running_server(ports: tuple[int, int, int] | None = None) -> Iterator[Server]:
+def running_server(ports: tuple[int, int, int] | None = None, options: Sequence[str] = ()) -> Iterator[Server]:
     """A server with an empty storage, on free ports or on those of one that has ended."""
     with tempfile.TemporaryDirectory(prefix="scouter-test-") as folder:
         storage = Path(folder) / "storage"
@@ -105,6 +105,7 @@ def running_server(ports: tuple[int, int, int] | None = None) -> Iterator[Server
             f"--http-addr=127.0.0.1:{http}",
             f"--otlp-grpc-addr=127.0.0.1:{otlp_grpc}",
             "--otlp-http-addr=",
+            *options,
         ]
         with log.open("wb") as output:
             process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import http.server
 import inspect
 import json
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -33,6 +36,7 @@ from scouter.client import (
     TraceFilters,
     TraceMetricsRequest,
 )
+from scouter.client._session import Answer, Authenticate, Call, Request, Session, _Held
 from scouter.errors import AuthenticationError, ConfigError, NotFoundError, RequestError, ScouterError, UnavailableError
 from scouter.tracing import ScouterTracer, flush_tracer, init_tracer
 from scouter.transport import HttpConfig
@@ -241,17 +245,29 @@ class Fickle(http.server.BaseHTTPRequestHandler):
     log: list[str]
     statuses: list[int]
     life = 3600
+    login: str | None = None
+    encoding: str | None = None
+    drops = False
 
     def do_GET(self) -> None:
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
         Fickle.log.append(f"{self.path.rpartition('/')[2].partition('?')[0]} {token or self.headers.get('username')}")
         is_login = "/auth/" in self.path
-        status = 200 if is_login else Fickle.statuses.pop(0)
+        status = 200 if is_login or not Fickle.statuses else Fickle.statuses.pop(0)
         body = {"token": f"t{len(Fickle.log)}", "expires_in_seconds": Fickle.life} if is_login else {"tags": [], "error": "no", "code": "X"}
+        text = json.dumps(body) if Fickle.login is None or not is_login else Fickle.login
         self.send_response(status)
         self.send_header("retry-after", "0")
+        if Fickle.encoding is not None:
+            self.send_header("content-encoding", Fickle.encoding)
         self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+        if Fickle.drops:
+            with contextlib.suppress(OSError):
+                for _ in range(700):
+                    self.wfile.write(b" ")
+                    time.sleep(0.1)
+        with contextlib.suppress(OSError):
+            self.wfile.write(text.encode())
 
     do_POST = do_GET
 
@@ -262,6 +278,7 @@ class Fickle(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def fickle() -> Iterator[HttpConfig]:
     Fickle.log, Fickle.statuses, Fickle.life = [], [], 3600
+    Fickle.login, Fickle.encoding, Fickle.drops = None, None, False
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fickle) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -287,7 +304,8 @@ def test_a_token_is_renewed_before_its_end(fickle: HttpConfig) -> None:
     Fickle.log, Fickle.life, Fickle.statuses = [], 3600, [200, 200]
     client = ScouterClient(fickle)
     client.get_tags("trace", "x")
-    client._session._renews_at = 0.0
+    assert client._session._held is not None
+    client._session._held = dataclasses.replace(client._session._held, renews_at=0.0)
     client.get_tags("trace", "x")
     assert Fickle.log == ["login ada", "tags t1", "refresh t1", "tags t3"]
     client.close()
@@ -338,6 +356,91 @@ def test_errors_say_what_to_do(config: HttpConfig, client: ScouterClient, tmp_pa
         ScouterClient(GrpcConfig())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>",
+        "[]",
+        "null",
+        "{}",
+        '{"token": null}',
+        '{"token": ""}',
+        '{"token": "t", "expires_in_seconds": "soon"}',
+        '{"token": "t", "expires_in_seconds": NaN}',
+        "[" * 100_000,
+    ],
+)
+def test_a_login_that_is_no_scouter_servers_is_named(body: str, fickle: HttpConfig) -> None:
+    Fickle.login = body
+    with ScouterClient(fickle) as client, pytest.raises(RequestError, match="is it a Scouter server"):
+        client.get_tags("trace", "x")
+
+    async def ask() -> None:
+        async with AsyncScouterClient(fickle) as client:
+            await client.get_tags("trace", "x")
+
+    with pytest.raises(RequestError, match="is it a Scouter server"):
+        asyncio.run(ask())
+
+
+def test_an_answer_that_is_not_encoded_as_it_says_is_none(fickle: HttpConfig) -> None:
+    Fickle.encoding = "gzip"
+    with ScouterClient(fickle) as client, pytest.raises(UnavailableError, match="DecodingError"):
+        client.get_tags("trace", "x")
+
+
+def test_the_deadline_is_that_of_the_whole_answer(fickle: HttpConfig) -> None:
+    """Each drop is in time by itself; all of them would take more than a minute."""
+    Fickle.drops = True
+    slow = HttpConfig(fickle.server_uri, auth_token="key", timeout_secs=0.5)
+    begun = time.monotonic()
+    with ScouterClient(slow) as client, pytest.raises(UnavailableError, match=r"0\.5 s"):
+        client.get_tags("trace", "x")
+
+    async def ask() -> None:
+        async with AsyncScouterClient(slow) as client:
+            await client.get_tags("trace", "x")
+
+    with pytest.raises(UnavailableError, match=r"0\.5 s"):
+        asyncio.run(ask())
+    assert time.monotonic() - begun < 20
+
+
+def test_a_login_of_another_thread_is_waited_for_until_the_deadline(fickle: HttpConfig) -> None:
+    with ScouterClient(HttpConfig(fickle.server_uri, timeout_secs=0.2)) as client, client._lock, pytest.raises(UnavailableError):
+        client.get_tags("trace", "x")
+
+
+def test_a_token_refused_twice_at_once_is_replaced_once_and_kept_whole() -> None:
+    """Two threads had the old token refused; the later one finds the new token, which it leaves as it is."""
+    session = Session(HttpConfig("http://localhost:1", "ada", "secret"))
+    session._held = _Held("old", time.monotonic() + 100, time.monotonic() + 100)
+    call: Call[object] = Call("GET", "/x", Answer.json)
+    refused, issued = Answer(401, {}, b"{}"), Answer(200, {}, b'{"token": "new", "expires_in_seconds": 100}')
+    threads = [session.steps(call), session.steps(call)]
+    for steps in threads:
+        assert isinstance(next(steps), Request)
+    (first, second) = threads
+    wanted = first.send(refused)
+    assert isinstance(wanted, Authenticate)
+    login = session.authentication(wanted)
+    step = next(login)
+    # What was refused cannot renew itself.
+    assert isinstance(step, Request)
+    assert step.target.endswith("/auth/login")
+    with pytest.raises(StopIteration):
+        login.send(issued)
+    late = second.send(refused)
+    assert isinstance(late, Authenticate)
+    assert list(session.authentication(late)) == []
+    for steps in threads:
+        again = steps.send(None)
+        assert isinstance(again, Request)
+        assert again.headers["authorization"] == "Bearer new"
+    # And it is known how long it lasts: there is something to log out of.
+    assert isinstance(next(session.farewell()), Request)
+
+
 def test_an_answer_of_another_kind_is_named(fickle: HttpConfig) -> None:
     Fickle.statuses = [200]
     with ScouterClient(fickle) as client, pytest.raises(RequestError, match="is it a Scouter server"):
@@ -366,13 +469,19 @@ client.close()
     assert done.returncode == 0, done.stderr
 
 
-def test_a_server_that_restarts_is_asked_on(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_a_server_that_restarts_is_asked_on() -> None:
     with running_server() as first:
-        client = ScouterClient(HttpConfig(f"http://127.0.0.1:{first.http_port}"))
+        ports = (first.grpc_port, first.http_port, first.otlp_grpc_port)
+        client = ScouterClient(HttpConfig(f"http://127.0.0.1:{first.http_port}", "guest", "guest", timeout_secs=2))
         client.get_services()
+        token = client._session._held
     with pytest.raises(UnavailableError):
         client.get_services()
-    client.close()
+    # Its storage is new, and so are its keys: the connections are gone, and the token is worth nothing.
+    with running_server(ports):
+        assert client.get_services().services == []
+        assert client._session._held != token
+        client.close()
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, client: ScouterClient, service: str) -> None:

@@ -160,6 +160,28 @@ def test_settings_come_from_arguments_then_variables_then_defaults(monkeypatch: 
         config.endpoint = "http://localhost:2"  # type: ignore[misc]
 
 
+def test_what_is_given_replaces_its_variable_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://x")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1500")
+    exporter = HttpSpanExporter(export_config=OtelExportConfig(endpoint="http://localhost:1/v1/traces"))
+    assert (exporter.headers, exporter.timeout) == ({"x-tenant": "blue"}, 1.5)
+    with pytest.raises(ConfigError, match="endpoint"):
+        OtelExportConfig()
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/cert.pem")
+    with pytest.raises(ConfigError, match="client_key_file"):
+        OtelExportConfig(endpoint="http://localhost:1/v1/traces")
+    OtelExportConfig(client_key_file="/key.pem")
+
+
+def test_an_endpoint_of_grpc_is_judged_as_such() -> None:
+    local = OtelExportConfig(endpoint="unix:/run/otel.sock")
+    assert GrpcSpanExporter(export_config=local).endpoint == "unix:/run/otel.sock"
+    with pytest.raises(ConfigError, match="unix socket"):
+        HttpSpanExporter(export_config=local)
+
+
 def test_faults_are_named() -> None:
     with pytest.raises(ConfigError, match="endpoint") as raised:
         OtelExportConfig(endpoint="ftp://x", timeout=-1, compression="lzma")

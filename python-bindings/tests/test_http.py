@@ -45,7 +45,12 @@ def test_settings_come_from_arguments_then_variables_then_defaults(monkeypatch: 
     monkeypatch.setenv("SCOUTER_AUTH_TOKEN", "t0ken")
     for secret in ("hunter2", "t0ken"):
         assert secret not in repr(HttpConfig()) + str(HttpConfig())
-    assert HttpConfig().authorization == "Bearer t0ken"
+    assert HttpConfig()._auth_token == "t0ken"
+    monkeypatch.setenv("SCOUTER_HTTP_CA_FILE", "/ca.pem")
+    assert (HttpConfig().ca_file, HttpConfig(ca_file="/other.pem").ca_file) == ("/ca.pem", "/other.pem")
+    monkeypatch.setenv("SCOUTER_SERVER_URI", " ")
+    assert HttpConfig().server_uri == "http://localhost:8000"
+    assert HttpConfig("localhost:1/scouter/").server_uri == "http://localhost:1/scouter"
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -56,3 +61,24 @@ def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(ConfigError, match="plaintext"):
         HttpConfig("http://scouter.example:8000")
     HttpConfig("http://scouter.example:8000", insecure=True)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://ada:hidden@localhost",
+        "http://ada:hid/den@localhost",
+        "http://ada:12/den@localhost",
+        "https://ada:hid?den@localhost",
+        "http://[::1",
+    ],
+)
+def test_a_password_in_the_address_is_refused_and_no_part_of_it_is_shown(address: str) -> None:
+    with pytest.raises(ConfigError, match="server_uri") as raised:
+        HttpConfig(address)
+    assert "hid" not in str(raised.value)
+    assert "den" not in str(raised.value)
+    config = HttpConfig("http://localhost:1")
+    with pytest.raises(ConfigError, match="server_uri"):
+        config.server_uri = address
+    assert config.server_uri == "http://localhost:1"

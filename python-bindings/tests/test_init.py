@@ -24,6 +24,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from conftest import Server
 from scouter import ConfigError, GrpcConfig
 from scouter.tracing import BatchConfig, GrpcSpanExporter, flush_tracer, get_tracer, init_tracer, shutdown_tracer, stats
+from scouter.tracing._lifecycle import wants_delivery_on_sigterm
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -341,6 +342,18 @@ time.sleep(30)
     done = run_python(program, env={"SCOUTER_GRPC_URI": server.grpc_uri, "OTEL_SERVICE_NAME": service})
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
     assert len(server.spans(service)) == delivered
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"), [("true", True), (" 1", True), ("False", False), ("0", False), ("", None), ("yes", None)], ids=repr
+)
+def test_the_variable_about_sigterm_is_read_in_one_way(
+    said: str, wanted: bool | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SCOUTER_FLUSH_ON_SIGTERM", said)
+    for otherwise in (True, False):
+        assert wants_delivery_on_sigterm(otherwise) is (otherwise if wanted is None else wanted)
+    assert ("counts as unset" in caplog.text) is (said == "yes")
 
 
 def test_a_program_that_handles_sigterm_is_left_alone(run_python: RunPython) -> None:

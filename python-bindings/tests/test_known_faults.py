@@ -145,7 +145,7 @@ def test_g2_g5_what_documents_show_is_there(tracer: ScouterTracer, kept: TestSpa
 
 
 def test_g3_g4_headers_are_sent_and_an_unknown_exporter_is_refused(unreachable: GrpcConfig) -> None:
-    assert HttpConfig("http://localhost:1", auth_token="key")._transport_settings()["auth_token"] == "key"
+    assert HttpConfig("http://localhost:1", auth_token="key")._auth_token == "key"
     with pytest.raises(TypeError, match="SpanExporter"):
         init_tracer(transport_config=unreachable, exporter="stdout")  # type: ignore[arg-type]
 

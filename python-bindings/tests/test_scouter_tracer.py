@@ -15,6 +15,7 @@ from opentelemetry import baggage, propagate, trace
 from opentelemetry.trace import StatusCode
 
 from scouter import GrpcConfig
+from scouter.client import TagRecord
 from scouter.tracing import (
     ScouterInstrumentor,
     ScouterSpan,
@@ -65,7 +66,7 @@ def test_a_function_has_a_span_with_what_went_in_and_came_out(tracer: ScouterTra
     assert span.output == {"model": "ranker", "n": 3}
     assert span.attributes["deep.er"] == 1
     assert span.attributes["scouter.tracing.label"] == "scoring"
-    assert [(tag.key, tag.value, tag.entity_id) for tag in kept.tags] == [("team", "blue", span.trace_id)]
+    assert kept.tags == [TagRecord("trace", span.trace_id, "team", "blue")]
 
 
 def test_a_method_and_a_failing_function(tracer: ScouterTracer, kept: TestSpanExporter) -> None:

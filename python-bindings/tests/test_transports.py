@@ -8,12 +8,15 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from conftest import Server
+from conftest import Server, free_port, running_server, wait_until
+from rabbitmq import running_rabbitmq
 from scouter import ConfigError, Metric, Metrics, ScouterQueue
-from scouter.tracing import flush_tracer, init_tracer, stats
+from scouter.tracing import flush_tracer, init_tracer, shutdown_tracer, stats
 from scouter.transport import HttpConfig, RabbitMQConfig, RedisConfig, TransportConfig, TransportType
 
 PROFILE = {
@@ -52,9 +55,9 @@ def entries(redis: str) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def send(config: TransportConfig) -> None:
+def send(config: TransportConfig, service: str = "transports") -> None:
     """One program: the configuration alone says how."""
-    with init_tracer("transports", transport_config=config).start_as_current_span("score"):
+    with init_tracer(service, transport_config=config).start_as_current_span("score"):
         pass
     queue = ScouterQueue.from_profile({"ranker": PROFILE}, config)
     queue["ranker"].insert(Metrics(metrics=[Metric("mae", 0.5)]))
@@ -100,3 +103,76 @@ def test_every_fault_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RABBITMQ_ADDR", raising=False)
     with pytest.raises(ConfigError, match="port must be"):
         RabbitMQConfig("rabbit.example", 0)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://ada:hid/den@localhost",
+        "redis://ada:12/den@localhost",
+        "redis://ada:hid@den@localhost/x",
+        "redis://:hidden",
+        "redis://[::1",
+        "http://x:hidden@localhost:port",
+        "unix:///x?pass=hidden",
+    ],
+)
+def test_no_part_of_a_password_is_shown_and_what_is_wrong_is_a_configuration_error(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RABBITMQ_ADDR", address.replace("redis:", "amqp:"))
+    for make in (lambda: RedisConfig(address), RabbitMQConfig):
+        try:
+            shown = repr(make())
+        except ConfigError as error:
+            shown = str(error)
+        assert "hid" not in shown
+        assert "den" not in shown
+
+
+def test_variables_are_read_as_rust_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RABBITMQ_ADDR", raising=False)
+    for variable, value, make in (
+        ("REDIS_INSECURE", "yes", RedisConfig),
+        ("REDIS_MODE", "list", RedisConfig),
+        ("RABBITMQ_INSECURE", "yes", RabbitMQConfig),
+        ("RABBITMQ_PORT", "many", RabbitMQConfig),
+        ("RABBITMQ_PORT", "0", RabbitMQConfig),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(variable, value)
+            with pytest.raises(ConfigError, match=r"true or false|stream or pubsub|port"):
+                make()
+    monkeypatch.setenv("REDIS_MODE", "PubSub")
+    monkeypatch.setenv("REDIS_CA_FILE", "/ca.pem")
+    monkeypatch.setenv("RABBITMQ_PORT", " 7 ")
+    monkeypatch.setenv("RABBITMQ_QUEUE", " ")
+    assert (RedisConfig().mode, RedisConfig().ca_file, RedisConfig(mode="stream").mode) == ("pubsub", "/ca.pem", "stream")
+    assert (RabbitMQConfig().port, RabbitMQConfig(port=8).port, RabbitMQConfig().queue) == (7, 8, "scouter_monitoring")
+    assert RabbitMQConfig("rabbit.example", tls=True, virtual_host="blue").virtual_host == "blue"
+    with pytest.raises(ConfigError, match="timeout"):
+        RabbitMQConfig(timeout_secs=86_401)
+
+
+def test_a16_attempts_at_a_broker_that_is_gone_pause_whatever_max_retries_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RABBITMQ_ADDR", "REDIS_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for config in (
+        RabbitMQConfig("127.0.0.1", free_port(), max_retries=0, timeout_secs=1),
+        RedisConfig(f"redis://127.0.0.1:{free_port()}", timeout_secs=1),
+    ):
+        init_tracer("transports", transport_config=config).start_span("x").end()
+        used = time.process_time()
+        assert not flush_tracer(3)
+        # Scouter's goes round as fast as it can, for ever.
+        assert time.process_time() - used < 1.5
+        assert 0 < cast(int, stats()["retries"]) < 50
+        shutdown_tracer(0)
+
+
+def test_a17_what_rabbitmq_confirmed_outlives_it(tmp_path: Path) -> None:
+    service, port = f"rabbit-{uuid.uuid4()}", free_port()
+    with running_rabbitmq(tmp_path, port):
+        send(RabbitMQConfig("127.0.0.1", port, "guest", "guest", timeout_secs=30), service)
+    # Killed, not asked to stop. What was neither durable, persistent nor confirmed is gone.
+    with running_rabbitmq(tmp_path, port), running_server(options=[f"--rabbitmq-addr=amqp://guest:guest@127.0.0.1:{port}"]) as server:
+        wait_until(lambda: len(server.spans(service)) == 1, 30, "the span is stored")
+        wait_until(lambda: server.sql("SELECT count(*) AS n FROM custom_drift")[0]["n"] == 1, 30, "the record is stored")

@@ -72,7 +72,9 @@ def failures() -> tuple[type[Exception], ...]:
 
 def failed(error: Exception) -> Failed:
     module = httpx_module()
-    return Failed(error, was_sent=not isinstance(error, (module.ConnectError, module.ConnectTimeout, module.PoolTimeout, module.InvalidURL)))
+    return Failed(
+        error, was_sent=not isinstance(error, (module.ConnectError, module.ConnectTimeout, module.PoolTimeout, module.InvalidURL))
+    )
 
 
 def left(deadline: float) -> float:
@@ -99,7 +101,7 @@ def arguments(request: Request) -> dict[str, Any]:
 
 
 def time_limits(deadline: float) -> dict[str, Any]:
-    """httpx gives each step of a request the whole of its timeout; so each step is given what is left as it begins."""
+    """Httpx gives each step of a request the whole of its timeout; so each step is given what is left as it begins."""
     steps: dict[str, float] = {}
 
     def begins(_event: str, _facts: object) -> None:

@@ -1,7 +1,7 @@
 """The configurations, which are Rust's. Import from `scouter.transport` instead."""
 
-from os import PathLike
 from collections.abc import Mapping
+from os import PathLike
 from typing import ClassVar, Literal, final
 
 from typing_extensions import Self, disjoint_base
