@@ -146,7 +146,7 @@ impl RabbitMqConfig {
     pub fn at(mut self, address: &str) -> Result<Self, ConfigFault> {
         let fault = || ConfigFault::Endpoint {
             uri: broker::without_user_info(address),
-            reason: "it is amqp://user:password@host:port/virtual-host or amqps://...".to_owned(),
+            reason: "the address of RabbitMQ is amqp://user:password@host:port/virtual-host or amqps://...".to_owned(),
         };
         let uri: Uri = address.trim().parse().map_err(|_| fault())?;
         let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();

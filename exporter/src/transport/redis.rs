@@ -144,7 +144,7 @@ impl RedisConfig {
                 }
             }
             Err(_) => {
-                let reason = "it is redis://host:port or rediss://host:port".to_owned();
+                let reason = "the address of Redis is redis://host:port or rediss://host:port".to_owned();
                 faults.push(ConfigFault::Endpoint { uri: self.shown_address(), reason });
             }
         }

@@ -130,7 +130,10 @@ async function renew(current: Session): Promise<void> {
   try {
     const response = await fetch("/scouter/auth/refresh", { headers: { Authorization: `Bearer ${current.token}` } });
     // Refused: another tab may have renewed it, and this one's token stays good to its end.
-    if (response.ok) begin(current.user, (await response.json()) as Issued);
+    if (!response.ok) return;
+    const issued = (await response.json()) as Issued;
+    // Whoever logged out meanwhile, here or in another tab, or came as somebody else, stays so.
+    if (session.get()?.token === current.token) begin(current.user, issued);
   } catch {
     // The request that follows says that the server is away.
   }
