@@ -148,6 +148,11 @@ impl RabbitMqConfig {
             uri: broker::without_user_info(address),
             reason: "the address of RabbitMQ is amqp://user:password@host:port/virtual-host or amqps://...".to_owned(),
         };
+        // `amqp://user:pass/word@host` and `amqp://user:pass?word@host` have a host `user`, and half a password where it would be shown.
+        let behind_scheme = address.split_once("://").map_or(address, |(_, rest)| rest);
+        if behind_scheme.find(['/', '?', '#']).is_some_and(|end| behind_scheme[end..].contains('@')) {
+            return Err(fault());
+        }
         let uri: Uri = address.trim().parse().map_err(|_| fault())?;
         let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();
         self.tls = match scheme.as_str() {
@@ -164,10 +169,6 @@ impl RabbitMqConfig {
             self.password = plain(password)?.into();
         }
         let path = uri.path().trim_start_matches('/');
-        // `amqp://user:12/rest@host` has a host `user`, and half a password in its path.
-        if path.contains('@') {
-            return Err(fault());
-        }
         if !path.is_empty() {
             self.virtual_host = plain(path)?;
         }

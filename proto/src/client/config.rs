@@ -449,12 +449,9 @@ impl Target {
         };
         let uri: Uri = with_scheme.parse().map_err(|_| fault("it is not a URI"))?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| fault("it names no host"))?.to_owned();
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(fault("user and password belong into their own settings"));
-        }
-        // `http://user:12/rest@host` has a host `user`, and half a password in its path.
-        if uri.path().contains('@') {
-            return Err(fault("user and password belong into their own settings, and an @ of its path is written %40"));
+        // Wherever it is: `http://user:pass/word@host` and `http://user:pass?word@host` have a host `user`.
+        if text.contains('@') {
+            return Err(fault("user and password belong into their own settings, and an @ of a path is written %40"));
         }
         Ok(Self { is_encrypted: uri.scheme_str() == Some("https"), is_this_machine: is_loopback(&host), endpoint: with_scheme, host })
     }
