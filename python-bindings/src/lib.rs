@@ -3,6 +3,7 @@
 //! Invariants: no wait happens with the interpreter's lock held, no Rust lock is held while Python code runs, and delivery
 //! never takes the interpreter's lock.
 
+mod capture;
 mod config;
 mod envelope;
 mod error;
@@ -47,5 +48,6 @@ fn _scouter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue::EvalRecord>()?;
     module.add_function(wrap_pyfunction!(processor::flush_together, module)?)?;
     module.add_function(wrap_pyfunction!(processor::shut_down_together, module)?)?;
+    module.add_function(wrap_pyfunction!(capture::captured_json, module)?)?;
     module.add_function(wrap_pyfunction!(exporter::encode_spans, module)?)
 }

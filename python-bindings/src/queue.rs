@@ -1,7 +1,7 @@
 //! Queues of monitoring records. What is Python's business, such as the end of the process, is in `scouter.queue`.
 
 mod item;
-mod json;
+pub(crate) mod json;
 mod report;
 mod row;
 

@@ -66,18 +66,18 @@ def test_every_fault_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "http://ada:hidden@localhost",
-        "http://ada:hid/den@localhost",
-        "http://ada:12/den@localhost",
-        "https://ada:hid?den@localhost",
+        "http://ada:qqqzzz@localhost",
+        "http://ada:qqq/zzz@localhost",
+        "http://ada:12/zzz@localhost",
+        "https://ada:qqq?zzz@localhost",
         "http://[::1",
     ],
 )
 def test_a_password_in_the_address_is_refused_and_no_part_of_it_is_shown(address: str) -> None:
     with pytest.raises(ConfigError, match="server_uri") as raised:
         HttpConfig(address)
-    assert "hid" not in str(raised.value)
-    assert "den" not in str(raised.value)
+    assert "qqq" not in str(raised.value)
+    assert "zzz" not in str(raised.value)
     config = HttpConfig("http://localhost:1")
     with pytest.raises(ConfigError, match="server_uri"):
         config.server_uri = address

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import dataclasses
+import enum
+import inspect
 import io
 import json
+import math
 import re
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -32,6 +37,7 @@ from scouter.tracing import (
     set_scouter_queue,
     stats,
 )
+from scouter.tracing._capture import Arguments, captured
 
 INPUT, OUTPUT = "scouter.tracing.input", "scouter.tracing.output"
 
@@ -378,3 +384,119 @@ def test_what_cannot_be_read_starts_a_trace_of_its_own(
 ) -> None:
     call(tracer)
     assert one(kept).parent_span_id is None
+
+
+def test_arguments_are_named_as_the_call_binds_them() -> None:
+    def plain(a: int, b: int = 2, *, c: int = 3) -> None: ...
+
+    def only(a: int, /, b: int = 2) -> None: ...
+
+    def rest(a: int, *args: int, **kwargs: int) -> None: ...
+
+    class Of:
+        def method(self, a: int, b: int = 2) -> None: ...
+
+        @classmethod
+        def of_the_class(cls, a: int) -> None: ...
+
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (plain, (1,), {}),
+        (plain, (1, 5), {"c": 6}),
+        (plain, (), {"b": 4, "a": 1}),
+        (plain, (), {}),
+        (plain, (1, 2, 3), {}),
+        (plain, (1,), {"a": 2}),
+        (plain, (1,), {"d": 2}),
+        (only, (1,), {"b": 3}),
+        (rest, (1, 2, 3), {"x": 4}),
+        (rest, (1,), {}),
+        (Of.method, (Of(), 1), {}),
+        (Of.method, (Of(), 1), {"b": 5}),
+        (Of.method, (), {}),
+        (Of.of_the_class.__func__, (Of, 1), {}),  # type: ignore[attr-defined]
+        (len, ([],), {}),
+        (print, (1,), {"sep": ""}),
+    ]
+    for function, args, kwargs in calls:
+        try:
+            bound = inspect.signature(function).bind(*args, **kwargs)
+            bound.apply_defaults()
+            expected = {name: value for name, value in bound.arguments.items() if name not in ("self", "cls")}
+        except TypeError:
+            expected = {"args": args, "kwargs": kwargs}
+        assert Arguments(function).of(args, kwargs) == expected, (function, args, kwargs)
+        assert [*Arguments(function).of(args, kwargs)] == [*expected]
+
+
+@dataclasses.dataclass
+class Card:
+    number: int
+    api_key: str
+    tags: list[str]
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Broken:
+    def __str__(self) -> str:
+        raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": 1, "b": [True, None, 0.5, 'é\n"x\\']}, '{"a": 1, "b": [true, null, 0.5, "é\\n\\"x\\\\"]}'),
+        ((1, (2,), []), "[1, [2], []]"),
+        ({"x": math.nan, "y": -math.inf, "z": 1e300}, '{"x": "nan", "y": "-inf", "z": 1e300}'),
+        ({1: 2, None: 3}, '{"1": 2, "None": 3}'),
+        (Card(1, "hidden", ["a"]), '{"number": 1, "api_key": "[REDACTED]", "tags": ["a"]}'),
+        ({"card": {"password": "hidden", "max_tokens": 5}}, '{"card": {"password": "[REDACTED]", "max_tokens": 5}}'),
+        (collections.OrderedDict(a=1), '{"a": 1}'),
+        (types.MappingProxyType({"a": frozenset({1})}), '{"a": [1]}'),
+        ([b"abc", bytearray(2), memoryview(b"x")], '["<3 bytes>", "<2 bytes>", "<1 bytes>"]'),
+        ([Color.RED, Level.HIGH, 1 << 70], f'["Color.RED", 3, {1 << 70}]'),
+        ([1j, Card], '["1j", "<class \'test_scouter_tracer.Card\'>"]'),
+        ([Broken()], "<list that cannot be shown: RuntimeError>"),
+        ("a string", "a string"),
+    ],
+    ids=repr,
+)
+def test_what_is_captured(value: object, text: str) -> None:
+    assert captured(value, 1000) == text
+    for length in (0, 1, 7, len(text) - 1):
+        assert captured(value, length) == text[:length]
+
+
+def test_what_is_captured_is_bounded_however_large_the_value_is() -> None:
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    assert captured(deep, 1000) == "[" * 12 + '"..."' + "]" * 12
+    assert json.loads(captured([*range(300)], 10_000))[-1] == "... 100 more"
+    assert json.loads(captured({str(n): n for n in range(300)}, 10_000))["..."] == "100 more"
+    asked: list[int] = []
+
+    class Counted:
+        def __str__(self) -> str:
+            asked.append(1)
+            return "x" * 100
+
+    assert len(captured([Counted() for _ in range(200)], 50)) == 50
+    assert len(asked) < 10
+
+    class Changing:
+        def __str__(self) -> str:
+            values.clear()
+            return "changed"
+
+    values: dict[str, Any] = {"a": Changing(), "b": 2}
+    assert captured(values, 100) == '{"a": "changed", "b": 2}'
+    many: dict[str, Any] = {str(n): Changing() for n in range(300)}
+    values = many
+    assert "cannot be shown" in captured(many, 100)

@@ -48,6 +48,7 @@ __all__ = [
     "TracerSetup",
     "TransportType",
     "__version__",
+    "captured_json",
     "encode_spans",
     "flush_together",
     "shut_down_together",
@@ -276,6 +277,11 @@ class SpanCore:
     def instrumentation_scope(self) -> InstrumentationScope: ...
     def _event_parts(self) -> list[tuple[str, Mapping[str, AnyValue], int, int]]: ...
     def _link_parts(self) -> list[tuple[Link | None, SpanContext, Mapping[str, AnyValue], int]]: ...
+
+def captured_json(
+    value: object, max_length: int, hides: Callable[[str], bool], fields_of: Callable[[Any], Mapping[Any, Any] | None]
+) -> str:
+    """The JSON of a value, cut at so many characters."""
 
 def encode_spans(spans: Iterable[ReadableSpan]) -> bytes:
     """Encodes spans as they travel.

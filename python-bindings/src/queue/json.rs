@@ -107,7 +107,7 @@ fn put_float(out: &mut String, value: f64) {
     }
 }
 
-fn put_int(out: &mut String, value: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn put_int(out: &mut String, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Ok(value) = value.extract::<i64>() {
         let _written = write!(out, "{value}");
         return Ok(());
@@ -117,7 +117,7 @@ fn put_int(out: &mut String, value: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-pub(super) fn put_text(out: &mut String, text: &str) {
+pub(crate) fn put_text(out: &mut String, text: &str) {
     out.push('"');
     for character in text.chars() {
         match character {

@@ -29,9 +29,16 @@ fn every_fault_comes_at_once() {
 
 #[test]
 fn a_password_in_the_address_is_refused_and_no_part_of_it_is_shown() {
-    for address in ["http://ada:hidden@localhost", "http://ada:hid/den@localhost", "http://ada:12/den@localhost", "https://ada:hid?den@localhost", "https://ada:hid#den@localhost", "ada:hid/den@localhost"] {
+    for address in [
+        "http://ada:qqqzzz@localhost",
+        "http://ada:qqq/zzz@localhost",
+        "http://ada:12/zzz@localhost",
+        "https://ada:qqq?zzz@localhost",
+        "https://ada:qqq#zzz@localhost",
+        "ada:qqq/zzz@localhost",
+    ] {
         let config = HttpConfig { server_uri: address.to_owned(), ..HttpConfig::default() };
         let shown = format!("{config:?} {}", config.validate().expect_err(address));
-        assert!(!shown.contains("hid") && !shown.contains("den"), "{address}: {shown}");
+        assert!(!shown.contains("qqq") && !shown.contains("zzz"), "{address}: {shown}");
     }
 }

@@ -44,12 +44,12 @@ fn a_password_does_not_cross_plaintext_unless_that_is_said() {
 #[test]
 fn no_part_of_a_password_is_shown_however_it_is_written() {
     for address in
-        ["amqp://ada:hid/den@localhost", "amqp://ada:12/den@localhost", "amqp://ada:hid@den@localhost", "amqp://ada:hid?den@localhost"]
+        ["amqp://ada:qqq/zzz@localhost", "amqp://ada:12/zzz@localhost", "amqp://ada:qqq@zzz@localhost", "amqp://ada:qqq?zzz@localhost"]
     {
         let shown = match read(&[("RABBITMQ_ADDR", address)]) {
             Ok(config) => format!("{config:?}"),
             Err(error) => error.to_string(),
         };
-        assert!(!shown.contains("hid") && !shown.contains("den"), "{address}: {shown}");
+        assert!(!shown.contains("qqq") && !shown.contains("zzz"), "{address}: {shown}");
     }
 }

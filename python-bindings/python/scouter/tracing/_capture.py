@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import itertools
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["REDACTED", "bound_arguments", "captured", "is_secret"]
+from scouter._scouter import captured_json
 
-REDACTED = "[REDACTED]"
-
-_MAX_DEPTH = 12
-_MAX_ITEMS = 200
+__all__ = ["Arguments", "captured", "is_secret"]
 
 _SECRET_WORDS = frozenset(
     ("apikey", "authorization", "cookie", "credential", "credentials", "passwd", "password", "passphrase", "secret", "secrets", "token")
 )
 _SECRET_KEYS = ("api", "access", "private", "signing")
 _NUMBERS = frozenset(("budget", "count", "counts", "limit", "max", "min", "total", "usage"))
+_PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_MAX_REMEMBERED = 100
+"""Characters of a name whose verdict is remembered; names are the traced program's, and may be anything."""
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 
@@ -33,6 +34,11 @@ def is_secret(key: str) -> bool:
     Returns:
         True for names such as ``password``, ``apiKey`` or ``access_token``; numbers of tokens (``max_tokens``, ``token_count``) are none.
     """
+    return _is_secret(key) if len(key) <= _MAX_REMEMBERED else _is_secret.__wrapped__(key)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_secret(key: str) -> bool:
     words = [word.lower() for word in _WORDS.findall(key)]
     if any(word in _NUMBERS for word in words):
         return False
@@ -52,45 +58,13 @@ def captured(value: object, max_length: int, redact: Callable[[str], bool] = is_
     Returns:
         The text, cut at `max_length`. Never raises.
     """
+    if isinstance(value, str):
+        return value if len(value) <= max_length else value[:max_length]
     try:
         # No more than some multiple of the text kept is looked at, however large the value is.
-        text = value if isinstance(value, str) else json.dumps(_plain(value, redact, 0, max_length), ensure_ascii=False)
+        return captured_json(value, max_length, redact, _fields)
     except Exception as error:
-        text = f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
-    return text if len(text) <= max_length else text[:max_length]
-
-
-def _plain(value: object, redact: Callable[[str], bool], depth: int, max_length: int) -> Any:
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, float):
-        # JSON knows neither NaN nor infinity.
-        return value if value - value == 0 else str(value)
-    if isinstance(value, str):
-        return value[: max_length + 1]
-    if depth >= _MAX_DEPTH:
-        return "..."
-    fields = _fields(value)
-    if fields is not None:
-        plain: dict[str, Any] = {}
-        for key, item in fields.items():
-            if len(plain) >= _MAX_ITEMS:
-                plain["..."] = f"{len(fields) - _MAX_ITEMS} more"
-                break
-            name = str(key)
-            plain[name] = REDACTED if redact(name) else _plain(item, redact, depth + 1, max_length)
-        return plain
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items: list[Any] = []
-        for item in value:  # pyright: ignore[reportUnknownVariableType]
-            if len(items) >= _MAX_ITEMS:
-                items.append(f"... {len(value) - _MAX_ITEMS} more")  # pyright: ignore[reportUnknownArgumentType]
-                break
-            items.append(_plain(item, redact, depth + 1, max_length))  # pyright: ignore[reportUnknownArgumentType]
-        return items
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"<{len(value)} bytes>"  # pyright: ignore[reportUnknownArgumentType]
-    return str(value)[: max_length + 1]
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"[:max_length]
 
 
 def _fields(value: object) -> Mapping[Any, Any] | None:
@@ -106,24 +80,60 @@ def _fields(value: object) -> Mapping[Any, Any] | None:
     return None
 
 
-def bound_arguments(signature: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by name, defaults included; ``self`` and ``cls`` are left out.
+class Arguments:
+    """Arguments of a function's calls by name, defaults included; ``self`` and ``cls`` are left out.
 
     Args:
-        signature: The function's signature, or None when it has none.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
-
-    Returns:
-        Values by name; ``args`` and ``kwargs`` when the call does not fit.
+        function: The function.
     """
-    try:
-        bound = signature.bind(*args, **kwargs)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        try:
+            self._signature = inspect.signature(function)
+        except (TypeError, ValueError):
+            self._signature = None
+        parameters = [] if self._signature is None else [*self._signature.parameters.values()]
+        self._own = 1 if parameters and parameters[0].name in ("self", "cls") else 0
+        # `Signature.bind` takes longer than all the rest of a span, and most functions have plain parameters only.
+        self._is_plain = self._signature is not None and all(parameter.kind in _PLAIN for parameter in parameters)
+        self._names = [parameter.name for parameter in parameters]
+        self._positional = sum(parameter.kind is not inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
+        self._defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+    def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Names the arguments of a call.
+
+        Args:
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+
+        Returns:
+            Values by name; ``args`` and ``kwargs`` when the call does not fit.
+        """
+        given = len(args)
+        if self._is_plain and self._own <= given <= self._positional:
+            names = self._names
+            bound = dict(zip(names[self._own :], args[self._own :], strict=False))
+            for name in names[given:]:
+                if name in kwargs:
+                    bound[name] = kwargs[name]
+                elif name in self._defaults:
+                    bound[name] = self._defaults[name]
+                else:
+                    return {"args": args, "kwargs": kwargs}
+            if not kwargs or (kwargs.keys() <= bound.keys() and kwargs.keys().isdisjoint(names[:given])):
+                return bound
+        return self._slowly(args, kwargs)
+
+    def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if self._signature is None:
+            return {"args": args, "kwargs": kwargs}
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError:
+            return {"args": args, "kwargs": kwargs}
         bound.apply_defaults()
-    except (AttributeError, TypeError):
-        return {"args": args, "kwargs": kwargs}
-    arguments = dict(bound.arguments)
-    for name in ("self", "cls"):
-        if next(iter(arguments), None) == name:
-            del arguments[name]
-    return arguments
+        arguments = dict(bound.arguments)
+        if self._own:
+            del arguments[self._names[0]]
+        return arguments

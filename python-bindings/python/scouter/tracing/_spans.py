@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AnyValue
 
 from scouter.tracing._attributes import flatten_attributes
-from scouter.tracing._capture import bound_arguments, captured, is_secret
+from scouter.tracing._capture import Arguments, captured, is_secret
 
 __all__ = [
     "BAGGAGE_PREFIX",
@@ -242,10 +242,7 @@ def function_span(
     fixed.update(named_attributes(tags, baggage))
     if label is not None:
         fixed[LABEL] = label
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        signature = None
+    arguments = Arguments(function)
 
     def outside() -> Token[Context] | None:
         context = with_baggage(baggage)
@@ -253,7 +250,7 @@ def function_span(
 
     def begin(span: Span, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if capture_input and span.is_recording():
-            span.set_attribute(INPUT, captured(bound_arguments(signature, args, kwargs), max_length, hides))
+            span.set_attribute(INPUT, captured(arguments.of(args, kwargs), max_length, hides))
 
     def finish(span: Span, value: object) -> None:
         if capture_output and span.is_recording():
