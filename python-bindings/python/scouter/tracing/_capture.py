@@ -88,6 +88,7 @@ class Arguments:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        self._signature: inspect.Signature | None
         try:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
