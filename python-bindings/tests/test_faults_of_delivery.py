@@ -229,7 +229,7 @@ def test_a18_a_full_queue_makes_no_caller_wait(unreachable: GrpcConfig) -> None:
     # Scouter's waits 0.6 s for each item that does not fit, and thousands did not.
     assert time.monotonic() - begun < 60
     assert cast(int, stats()["dropped"]) > 1000
-    assert queues.stats()["queues"]["genai"]["dropped"] > 1000
+    assert queues.stats()["records"]["dropped"] > 1000
     queues.shutdown(0)
 
 
