@@ -212,7 +212,7 @@ def test_items_of_no_use_are_counted_and_told_once(offline: ScouterQueue, caplog
         *[("psi", reason) for reason in ("nothing_watched", "unreadable", "wrong_kind")],
         *[("spc", reason) for reason in ("nothing_watched", "unreadable")],
     ]
-    assert any("queue `custom` of a Custom profile takes Metrics" in message for message in words)
+    assert any("queue `custom` of a Custom profile: it takes Metrics" in message for message in words)
 
 
 def test_an_item_that_changes_itself_while_it_is_read_is_taken(offline: ScouterQueue) -> None:
