@@ -38,7 +38,7 @@ export SCOUTER_GRPC_URI="http://$(address "$folder/server.out" grpc)"
 unset SCOUTER_USERNAME SCOUTER_PASSWORD
 
 say "[4/5] starting gateway (FastAPI), answerer (FastAPI) and scorer (Rust)"
-# Spans leave half a second after they end rather than five, so that nobody waits for them.
+# Spans leave half a second after they end at the latest, in Rust too, so that nobody waits for them.
 export OTEL_BSP_SCHEDULE_DELAY=500
 # The instrumentations use the old names of HTTP attributes unless they are asked for the stable ones.
 export OTEL_SEMCONV_STABILITY_OPT_IN=http
