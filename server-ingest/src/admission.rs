@@ -15,7 +15,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -100,6 +100,7 @@ struct Budget {
     holders: AtomicUsize,
     refused: AtomicU64,
     pressure: Pressure,
+    obstacle: Mutex<Option<Arc<str>>>,
 }
 
 /// What one connection has of the budget, and how it takes refusals.
@@ -133,10 +134,12 @@ impl Share {
         extensions.get::<Arc<Self>>().cloned().unwrap_or_default()
     }
 
-    /// Has the connection not be read for a moment if its last request was refused for want of room. Called when the refusal can
-    /// be sent.
-    pub fn rest(&self) {
-        if let Some(rest) = rest_after(self.refusals.load(Ordering::Relaxed), self.rivals.load(Ordering::Relaxed)) {
+    /// Has the connection not be read for a moment if its request was refused for want of room, and for no other fault. Called when the
+    /// refusal can be sent.
+    pub fn rest(&self, refusal: &IngestError) {
+        if matches!(refusal, IngestError::Overloaded { .. })
+            && let Some(rest) = rest_after(self.refusals.load(Ordering::Relaxed), self.rivals.load(Ordering::Relaxed))
+        {
             self.rests_until.store(millis(self.began.elapsed() + rest), Ordering::Relaxed);
         }
     }
@@ -173,7 +176,14 @@ impl Admission {
             holders: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             pressure: Pressure::default(),
+            obstacle: Mutex::default(),
         }))
+    }
+
+    /// Says why the requests under way are not stored, or that they are. Refusals then name that: the room will be there when the
+    /// obstacle is gone, and not before.
+    pub fn set_obstacle(&self, obstacle: Option<Arc<str>>) {
+        *self.0.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = obstacle;
     }
 
     /// Lets a request of the connection `share` begin that says it has `announced` bytes. They are taken as they come, not now:
@@ -267,7 +277,11 @@ impl Room {
         self.budget.refused.fetch_add(1, Ordering::Relaxed);
         self.share.refusals.fetch_add(1, Ordering::Relaxed);
         self.share.rivals.store(self.budget.holders.load(Ordering::Relaxed), Ordering::Relaxed);
-        IngestError::Overloaded { come_again: self.budget.pressure.come_again() }
+        let because = self.budget.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let come_again = self.budget.pressure.come_again();
+        // Where nothing is stored the pressure tells of those who ask, not of the work there is: they may as well ask soon.
+        let come_again = if because.is_some() { come_again.min(RETRY_AFTER * 2) } else { come_again };
+        IngestError::Overloaded { come_again, because }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     auth::Auth,
     config::{Checked, Secret, key_folder},
     consumer::{self, Taker},
+    error::text_of,
     grpc::{self, GrpcDoors, Health, Threshold},
     http::{self, Front, HttpDoors, Life, Stage},
     ingest::Ingest,
@@ -84,7 +85,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     if let Some(listener) = listeners.otlp_grpc {
         doors.open(listener, Threshold::before(otlp_routes.into_axum_router(), &grpc_doors));
     }
-    let taker = Taker::new(Arc::clone(&ingest), admission, Arc::clone(&metrics), config.max_request_bytes);
+    let taker = Taker::new(Arc::clone(&ingest), admission.clone(), Arc::clone(&metrics), config.max_request_bytes);
     let http_doors = HttpDoors {
         ingest: Arc::clone(&ingest),
         auth,
@@ -110,7 +111,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let outcome = tokio::select! {
         name = signals.stop(tls.as_deref()) => { tracing::info!(signal = name, "stopping"); Ok(()) }
         ended = doors.tasks.join_next() => Err(door_error(ended)),
-        reason = store_failure(&store) => {
+        reason = watch_store(&store, &admission, &health) => {
             tracing::error!(reason, "the log failed; nothing more is taken in");
             Err(anyhow!("the log failed and nothing can be stored any more: {reason}"))
         }
@@ -321,11 +322,25 @@ impl Signals {
     }
 }
 
-/// Ends when the log is dead: a server that cannot store must not look alive.
-async fn store_failure(store: &Store) -> String {
+/// Ends when the log is dead: a server that cannot store must not look alive. Until then it says what keeps requests from being stored
+/// for a while: to those who are refused, to health checks, and to whoever reads the log.
+async fn watch_store(store: &Store, admission: &Admission, health: &Health) -> String {
+    let mut known: Option<Arc<str>> = None;
     loop {
         if let Some(reason) = store.failed() {
             return reason;
+        }
+        let obstacle: Option<Arc<str>> = store.obstacle().map(|error| text_of(&error).into());
+        if obstacle.is_some() != known.is_some() {
+            health.set_serving(obstacle.is_none()).await;
+            match &obstacle {
+                Some(obstacle) => tracing::error!(obstacle = &**obstacle, "nothing can be stored for now"),
+                None => tracing::info!("requests can be stored again"),
+            }
+        }
+        if obstacle != known {
+            admission.set_obstacle(obstacle.clone());
+            known = obstacle;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

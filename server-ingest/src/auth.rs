@@ -233,25 +233,25 @@ impl Auth {
         if password.len() > LONGEST_PASSWORD_BYTES {
             return Err(LoginError::Refused);
         }
-        self.attempts.begin(name, from, Instant::now()).map_err(|wait| LoginError::TooMany { wait })?;
+        let attempt = self.attempts.begin(name, from, Instant::now()).map_err(|wait| LoginError::TooMany { wait })?;
         let wait = tokio::time::timeout(LOGIN_WAIT, Arc::clone(&self.checks).acquire_owned());
-        let Ok(Ok(permit)) = wait.await else {
-            // It was not checked, so it did not fail.
-            self.attempts.was_right(name, from);
-            return Err(LoginError::Busy);
-        };
+        // What is not checked did not fail: the attempt is forgotten, also when the caller hangs up while he waits.
+        let Ok(Ok(permit)) = wait.await else { return Err(LoginError::Busy) };
         let user = self.user(name);
         let hash = user.as_ref().map_or(&self.nobody, |user| &user.password_hash).clone();
+        let is_active = user.as_ref().is_some_and(|user| user.active);
         let password = password.to_owned();
         let check = tokio::task::spawn_blocking(move || {
-            // Held until the check has ended: it goes on when the caller hangs up.
+            // Held until the check has ended: it goes on when the caller hangs up, and counts by how it ends, not by who is still there.
             let _permit = permit;
-            users::is_password(&hash, &password)
+            let is_right = users::is_password(&hash, &password) && is_active;
+            if !is_right {
+                attempt.failed();
+            }
+            is_right
         });
         let is_right = check.await.map_err(|_| LoginError::Busy)?;
-        let user = user.filter(|user| is_right && user.active).ok_or(LoginError::Refused)?;
-        self.attempts.was_right(name, from);
-        Ok(user)
+        user.filter(|_| is_right).ok_or(LoginError::Refused)
     }
 
     /// A new token for the holder of a valid one, within the life of the session its login began.

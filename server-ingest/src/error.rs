@@ -80,14 +80,19 @@ pub enum IngestError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// So much is in flight that taking more would break the memory budget.
-    #[error("the server holds as many unfinished requests as its memory budget allows; send again later")]
+    #[error("{}", overloaded(because.as_deref()))]
     Overloaded {
         /// When to send again.
         come_again: Duration,
+        /// What keeps the server from storing those that it has, where it is not their number.
+        because: Option<Arc<str>>,
     },
-    /// The store took too long, mostly because its disk is slow or full.
-    #[error("the server could not store the request in time: its disk is slow or full; send again later")]
-    StoreSlow,
+    /// The store took too long, mostly because its disk is slow.
+    #[error("the server could not store the request in time: {}; send again later", because.as_deref().unwrap_or("its disk is slow"))]
+    StoreSlow {
+        /// What keeps it from storing, where that is known.
+        because: Option<Arc<str>>,
+    },
     /// The server is going down.
     #[error("the server is shutting down; send again to its successor")]
     ShuttingDown,
@@ -134,9 +139,9 @@ impl IngestError {
                 Answer { code: Code::ResourceExhausted, http_status: 429, retry_after, needs_a_person: false }
             }
             Self::TooLarge { .. } | Self::TooManyObjects { .. } => refused(Code::ResourceExhausted, 413),
-            Self::Overloaded { come_again } => Answer { retry_after: Some(*come_again), ..later(false) },
+            Self::Overloaded { come_again, because } => Answer { retry_after: Some(*come_again), ..later(because.is_some()) },
             Self::ShuttingDown | Self::TwinFailed => later(false),
-            Self::StoreSlow => later(true),
+            Self::StoreSlow { .. } => later(true),
             Self::Store(error) => match &**error {
                 StoreError::Log(LogError::TooLarge { .. }) => refused(Code::ResourceExhausted, 413),
                 StoreError::Log(LogError::Closed) => later(false),
@@ -146,23 +151,35 @@ impl IngestError {
         }
     }
 
-    /// The whole chain of causes in one line. A cause may quote what the client sent; of that the beginning is enough.
+    /// See [`text_of`].
     pub fn text(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !text.contains(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            source = cause.source();
+        text_of(self)
+    }
+}
+
+/// The whole chain of causes in one line. A cause may quote what the client sent; of that the beginning is enough.
+pub fn text_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
         }
-        if text.len() > LONGEST_TEXT_BYTES {
-            text.truncate(text.floor_char_boundary(LONGEST_TEXT_BYTES));
-            text.push('…');
-        }
-        text
+        source = cause.source();
+    }
+    if text.len() > LONGEST_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT_BYTES));
+        text.push('…');
+    }
+    text
+}
+
+fn overloaded(because: Option<&str>) -> String {
+    match because {
+        None => "the server holds as many unfinished requests as its memory budget allows; send again later".to_owned(),
+        Some(why) => format!("nothing can be stored now: {why}; send again later"),
     }
 }
 

@@ -31,6 +31,9 @@ use not_served::{Logs, MetricPoints, NotServed, Profiles};
 use raw::{MessageServicePath, RawUnary, TraceServicePath};
 pub use threshold::Threshold;
 
+/// Of calls and their answers.
+const CONTENT_TYPE: &str = "application/grpc";
+
 /// What answers when a health check names it.
 const SERVICES: [&str; 4] =
     ["", "scouter.grpc.v1.MessageService", "scouter.grpc.v1.AuthService", "opentelemetry.proto.collector.trace.v1.TraceService"];

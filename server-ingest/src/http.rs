@@ -22,7 +22,7 @@ use scouter_storage::store::Store;
 use crate::{
     admission::Share,
     auth::{Auth, Caller, Permission},
-    error::IngestError,
+    error::{IngestError, RETRY_AFTER, text_of},
     ingest::Ingest,
     listener::Peer,
     profiles::Profiles,
@@ -33,7 +33,6 @@ use crate::{
 mod accounts;
 mod answers;
 mod ask;
-pub(crate) use ask::parse_trace_id;
 mod front;
 pub use front::Front;
 mod jaeger;
@@ -44,6 +43,8 @@ mod query;
 mod records;
 mod scouter;
 
+/// Of what axum says of a request.
+const LONGEST_FAULT_BYTES: usize = 4096;
 /// Questions and changes are far shorter.
 const MAX_QUESTION_BYTES: usize = 1024 * 1024;
 
@@ -166,7 +167,29 @@ fn otlp_router(doors: &HttpDoors) -> Router<HttpDoors> {
 }
 
 fn finish(router: Router<HttpDoors>, doors: HttpDoors) -> Router {
-    router.fallback(not_found).with_state(doors)
+    router.fallback(not_found).layer(middleware::map_response(in_one_shape)).with_state(doors)
+}
+
+/// Faults that axum finds before a handler is called, such as a method that a route has not or a path that is no UTF-8, come as plain text
+/// or nothing. They get the body of all other errors.
+async fn in_one_shape(response: Response) -> Response {
+    let status = response.status();
+    let is_plain = response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || !is_plain {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let text = match axum::body::to_bytes(body, LONGEST_FAULT_BYTES).await {
+        Ok(text) if !text.is_empty() => String::from_utf8_lossy(&text).into_owned(),
+        _ => match parts.headers.get(header::ALLOW).and_then(|methods| methods.to_str().ok()) {
+            Some(methods) => format!("this address is asked by {methods}"),
+            None => status.canonical_reason().unwrap_or("the request cannot be answered").to_owned(),
+        },
+    };
+    let (told, body) = error_response(status, code_of(status), &text).into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.extend(told.headers);
+    Response::from_parts(parts, body)
 }
 
 async fn require_reader(doors: State<HttpDoors>, request: Request, next: Next) -> Response {
@@ -209,17 +232,23 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
 fn refusal(error: &IngestError) -> Response {
     let answer = error.answer();
     let status = StatusCode::from_u16(answer.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let code = match status {
-        StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
-        StatusCode::FORBIDDEN => "PERMISSION_DENIED",
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => "RESOURCE_EXHAUSTED",
-        StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
-        StatusCode::REQUEST_TIMEOUT => "DEADLINE_EXCEEDED",
-        _ => "INVALID_ARGUMENT",
-    };
-    let mut response = error_response(status, code, &error.text());
+    let mut response = error_response(status, code_of(status), &error.text());
     add_hints(response.headers_mut(), &answer);
     response
+}
+
+/// The word for a status.
+fn code_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
+        StatusCode::FORBIDDEN => "PERMISSION_DENIED",
+        StatusCode::NOT_FOUND => "NOT_FOUND",
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => "RESOURCE_EXHAUSTED",
+        StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => "DEADLINE_EXCEEDED",
+        status if status.is_server_error() => "INTERNAL",
+        _ => "INVALID_ARGUMENT",
+    }
 }
 
 /// What a refused client should do: authenticate, wait.
@@ -245,7 +274,16 @@ fn error_response(status: StatusCode, code: &str, text: &str) -> Response {
         "INTERNAL" => "look at the server's log",
         _ => "correct the request",
     };
-    (status, Json(serde_json::json!({ "error": text, "code": code, "suggested_action": action }))).into_response()
+    error_body(status, &serde_json::json!({ "error": text, "code": code, "suggested_action": action }))
+}
+
+/// An error's body with its status. Who is to come again is told when.
+fn error_body(status: StatusCode, body: &serde_json::Value) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.as_secs().into());
+    }
+    response
 }
 
 async fn not_found(request: Request) -> Response {
@@ -262,9 +300,10 @@ async fn healthz(State(doors): State<HttpDoors>) -> Response {
 
 /// Whether requests should be sent here.
 async fn readyz(State(doors): State<HttpDoors>) -> Response {
-    match doors.store.failed() {
-        Some(reason) => error_response(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", &reason),
-        None => front::readiness(doors.life.stage()),
+    let reason = doors.store.failed().or_else(|| doors.store.obstacle().map(|error| text_of(&error)));
+    match (doors.life.stage(), reason) {
+        (Stage::Ready, Some(reason)) => error_response(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", &reason),
+        (stage, _) => front::readiness(stage),
     }
 }
 

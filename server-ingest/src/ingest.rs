@@ -19,7 +19,7 @@ use scouter_tonic::limits::MAX_REQUEST_BYTES;
 use crate::{
     admission::Room,
     auth::{Denied, Permission},
-    error::IngestError,
+    error::{IngestError, text_of},
     profiles::Profiles,
     receive::{Received, Turns},
     telemetry::{Metrics, RequestStage},
@@ -195,7 +195,10 @@ impl Ingest {
         let claim = match self.window.claim(batch_id, received_unix_nano, rejected) {
             Claim::Mine(claim) => claim,
             Claim::Stored(before) => return repeated(before),
-            Claim::UnderWay(twin) => return twin.await.map_or(Err(IngestError::TwinFailed), repeated),
+            Claim::UnderWay(twin) => {
+                let outcome = tokio::time::timeout(APPEND_WAIT, twin).await.map_err(|_| self.slow())?;
+                return outcome.map_or(Err(IngestError::TwinFailed), repeated);
+            }
         };
         let frame = Frame {
             door,
@@ -211,7 +214,8 @@ impl Ingest {
         // uncalled, the id is free again.
         let then = Box::new(move || claim.stored());
         let begun = Instant::now();
-        let written = tokio::time::timeout(APPEND_WAIT, self.store.append_then(frame, then)).await.map_err(|_| IngestError::StoreSlow)?;
+        let written = tokio::time::timeout(APPEND_WAIT, self.store.append_then(frame, then)).await;
+        let written = written.map_err(|_| self.slow())?;
         self.metrics.time_stage(RequestStage::Append, begun.elapsed());
         let _position: Position = written?;
         Ok(Accepted { receipt, refusal })
@@ -220,6 +224,11 @@ impl Ingest {
     /// A turn for reading the JSON of a request of so many bytes, if it is that.
     pub async fn turn(&self, bytes: usize) -> Option<tokio::sync::SemaphorePermit<'_>> {
         self.turns.take(bytes).await
+    }
+
+    /// The store did not answer in [`APPEND_WAIT`].
+    fn slow(&self) -> IngestError {
+        IngestError::StoreSlow { because: self.store.obstacle().map(|error| text_of(&error).into()) }
     }
 
     fn complain(&self, error: &IngestError) {

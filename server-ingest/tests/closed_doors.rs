@@ -103,6 +103,51 @@ async fn no_route_answers_a_stranger_but_health_metrics_login_and_the_pages_shel
     }
 }
 
+/// What a key that may write is for, and the routes that say of it only whether it is good or a token.
+const WRITES: [(&str, &str); 12] = [
+    ("post", "/v1/traces"),
+    ("post", "/v1/traces/"),
+    ("post", "/v1/logs"),
+    ("post", "/v1/metrics"),
+    ("post", "/v1development/profiles"),
+    ("post", "/scouter/message"),
+    ("post", "/scouter/drift"),
+    ("post", "/scouter/profile"),
+    ("put", "/scouter/profile"),
+    ("put", "/scouter/profile/status"),
+    ("post", "/scouter/tags"),
+    ("get", "/scouter/auth/validate"),
+];
+const TOKENS_ONLY: [(&str, &str); 2] = [("get", "/scouter/auth/refresh"), ("post", "/scouter/auth/logout")];
+
+#[tokio::test]
+async fn a_key_that_may_write_asks_nothing_and_changes_no_user() {
+    let server = TestServer::start_with_administrator().await;
+    let new = serde_json::json!({ "name": "collector", "permissions": "write" });
+    let (status, body) = server.http("POST", "/api/v1/keys", &server.token, Some(new)).await;
+    assert_eq!(status, 201, "{body}");
+    let key = body["key"].as_str().unwrap();
+    let routes = routes();
+    for known in WRITES.iter().chain(&TOKENS_ONLY) {
+        assert!(routes.iter().any(|(method, path)| (method.as_str(), path.as_str()) == *known), "{known:?} is no route");
+    }
+    let mut asked = 0;
+    for (method, route) in routes.iter().filter(|(method, path)| !OPEN.contains(&(method.as_str(), path.as_str()))) {
+        let path: Vec<&str> = route.split('/').map(|part| if part.starts_with('{') { "x" } else { part }).collect();
+        let this = (method.as_str(), route.as_str());
+        let (status, body) = server.http(&method.to_uppercase(), &path.join("/"), key, Some(serde_json::json!({}))).await;
+        match this {
+            _ if WRITES.contains(&this) => assert!(!matches!(status, 401 | 403), "{this:?}: {status} {body}"),
+            _ if TOKENS_ONLY.contains(&this) => assert_eq!(status, 401, "{this:?}: {body}"),
+            _ => {
+                assert_eq!((status, &body["code"]), (403, &"PERMISSION_DENIED".into()), "{this:?}: {body}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 40, "only {asked} routes ask or administer");
+}
+
 /// The path of each call that the server describes or refuses to serve.
 fn calls() -> Vec<String> {
     let health = tonic_health::pb::FILE_DESCRIPTOR_SET;

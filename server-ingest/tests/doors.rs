@@ -378,3 +378,33 @@ async fn a_call_ends_when_its_client_waits_no_longer() {
     assert_eq!(server.count("spans").await, 3);
     assert!(server.metric("scouter_request_deadlines_passed_total").await >= 3.0);
 }
+
+#[tokio::test]
+async fn a_wrong_method_or_path_is_told_as_every_other_error() {
+    let server = TestServer::start().await;
+    for (method, path, status, code) in [
+        ("DELETE", "/api/v1/sql", 405, "INVALID_ARGUMENT"),
+        ("GET", "/v1/traces", 405, "INVALID_ARGUMENT"),
+        ("POST", "/healthz", 405, "INVALID_ARGUMENT"),
+        ("GET", "/api/v1/traces/%FF", 400, "INVALID_ARGUMENT"),
+        ("GET", "/api/v1/evaluations/%FF/traces", 400, "INVALID_ARGUMENT"),
+        ("DELETE", "/api/v1/keys/%FF", 400, "INVALID_ARGUMENT"),
+        ("GET", "/scouter/drift/spc", 400, "INVALID_ARGUMENT"),
+        ("GET", "/scouter/tags", 400, "INVALID_ARGUMENT"),
+        ("GET", "/nowhere", 404, "NOT_FOUND"),
+    ] {
+        let request = reqwest::Client::new().request(method.parse().unwrap(), server.url("http", path)).bearer_auth(&server.token);
+        let answer = request.send().await.unwrap();
+        let allow = answer.headers().get("allow").map(|methods| methods.to_str().unwrap().to_owned());
+        assert_eq!((answer.status().as_u16(), allow.is_some()), (status, status == 405), "{method} {path}");
+        let body: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(body["code"], code, "{method} {path}: {body}");
+        for field in ["error", "suggested_action"] {
+            assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}: {body}");
+        }
+        assert!(allow.is_none_or(|allow| body["error"].as_str().unwrap().contains(&allow)), "{body}");
+    }
+    // What a route takes is nobody's business but of those who may ask it.
+    let answer = reqwest::Client::new().delete(server.url("http", "/api/v1/sql")).send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+}

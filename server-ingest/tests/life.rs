@@ -193,10 +193,21 @@ async fn log_lines_are_json_and_carry_the_id_of_their_request() {
     let answer = request.body("x").send().await.unwrap();
     assert_eq!(answer.headers()["x-request-id"], "from-the-client");
     wait_until("it is logged", async || server.log().contains("from-the-client")).await;
+    // What must not be in it, as it comes: right and wrong, by every scheme.
+    let url = server.url("otlp-http", "/v1/traces");
+    reqwest::Client::new().post(&url).bearer_auth(&server.token).body("x").send().await.unwrap();
+    reqwest::Client::new().post(&url).basic_auth("guest", Some("not guests password")).body("x").send().await.unwrap();
+    assert_eq!(server.login("guest", "another wrong password").await, None);
+    let key = server.command(&["key", "create", "collector"]);
+    let key = String::from_utf8(key.stdout).unwrap();
+    reqwest::Client::new().post(&url).bearer_auth(key.trim()).body("x").send().await.unwrap();
     for line in server.log().lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
-    assert!(!server.log().contains(&server.token));
+    let log = server.log();
+    for secret in [server.token.as_str(), "not guests password", "another wrong password", key.trim().rsplit('_').next().unwrap()] {
+        assert!(!secret.is_empty() && !log.contains(secret), "{secret} is in {log}");
+    }
 }
 
 fn deployed(name: &str) -> String {

@@ -94,6 +94,25 @@ async fn every_listener_speaks_tls_and_no_clear_text() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_does_not_come_ends_by_itself() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let authority = Authority::new();
+    let (folder, flags) = files(&authority, None);
+    let server = start(folder, &[flags, vec!["--header-timeout-seconds".to_owned(), "1".to_owned()]].concat());
+    for door in ["grpc", "http", "otlp-grpc", "otlp-http"] {
+        // Nothing, and the beginning of a greeting.
+        for start in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
+            let mut stream = tokio::net::TcpStream::connect(server.address(door)).await.unwrap();
+            stream.write_all(start).await.unwrap();
+            let mut answer = Vec::new();
+            // A reset is an end as well.
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
+            assert!(ended.is_ok(), "{door}: the server waits for {start:?} to go on");
+        }
+    }
+}
+
+#[tokio::test]
 async fn with_a_client_ca_a_client_without_a_certificate_gets_nowhere() {
     let (authority, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
     let (folder, flags) = files(&authority, Some(&clients));

@@ -216,8 +216,8 @@ fn bad(name: &str, given: &str, expected: &str) -> AnswerError {
     AnswerError::parameter(format!("{name} is not one: {given:?}"), format!("write {expected}"))
 }
 
-/// The 16 bytes of a trace id in hexadecimal.
-pub(crate) fn trace_id(text: &str) -> Option<[u8; 16]> {
+/// The 16 bytes of a trace id in hexadecimal of either case; `None` for any other text.
+pub fn trace_id(text: &str) -> Option<[u8; 16]> {
     bytes_of_hex(text)?.try_into().ok()
 }
 

@@ -35,7 +35,7 @@ mod trace;
 
 pub use attributes::{attribute_keys, attribute_values};
 pub use error::{AnswerError, sql_position};
-pub use filter::{FILTER_PARAMETERS, SpanFilter};
+pub use filter::{FILTER_PARAMETERS, SpanFilter, trace_id as parse_trace_id};
 pub use genai::{conversation, conversations, genai_agents, genai_errors, genai_models, genai_of_trace, genai_summary, genai_tools};
 pub use graph::service_graph;
 pub use parameters::Parameters;

@@ -1,4 +1,5 @@
-//! The verbs: [`Engine::sql`] and [`Engine::trace`].
+//! The verbs: [`Engine::sql`] and [`Engine::sql_batches`] for statements, [`Engine::trace`] and [`Engine::traces`] for traces by id,
+//! [`Engine::ask`] for everything else.
 
 pub(crate) mod session;
 
@@ -78,10 +79,10 @@ impl Engine {
 
     /// Answers one read-only SQL statement: `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW TABLES`, `SHOW COLUMNS`, `DESCRIBE`.
     ///
-    /// Tables are those of [`scouter_storage::columns::Table`], and the view `trace_spans` with the columns that Scouter's table of that
-    /// name has. Beyond DataFusion's functions there are `attr(json, key)`, the
-    /// text of one attribute; `attr_int`, `attr_double`, `attr_bool`, its value if it is of that type; `hex(binary)` and `unhex(text)`. `trace_id = unhex('...')` and `trace_id = X'...'` use the
-    /// indexes and bloom filters of the files.
+    /// Tables are those of [`scouter_storage::columns::Table`]; the views `trace_spans`, `trace_tags`, `trace_baggage` and `trace_entities`
+    /// have the columns of Scouter's tables of those names. Beyond DataFusion's functions there are `attr(json, key)`, the text of one
+    /// attribute; `attr_int`, `attr_double`, `attr_bool`, its value if it is of that type; `hex(binary)` and `unhex(text)`.
+    /// `trace_id = unhex('...')` and `trace_id = X'...'` use the indexes and bloom filters of the files.
     ///
     /// # Errors
     /// Every refusal and failure as [`QueryError`] says.

@@ -2,7 +2,7 @@ use super::*;
 
 fn refused<T: std::fmt::Debug>(outcome: Result<T, IngestError>) -> Duration {
     match outcome {
-        Err(IngestError::Overloaded { come_again }) => come_again,
+        Err(IngestError::Overloaded { come_again, .. }) => come_again,
         other => panic!("{other:?}"),
     }
 }
@@ -62,16 +62,19 @@ fn a_connection_that_takes_all_it_can_leaves_room_for_the_others() {
 }
 
 #[test]
-fn a_connection_rests_longer_with_each_refusal_and_not_after_a_request_was_taken() {
+fn a_connection_rests_for_longer_with_each_refusal_for_want_of_room_and_for_less_with_each_request_that_was_taken() {
     let admission = Admission::new(10_000);
     let share: Arc<Share> = Arc::default();
-    share.rest();
+    let no_room = IngestError::Overloaded { come_again: RETRY_AFTER, because: None };
+    share.rest(&no_room);
     assert_eq!(share.rests_until(), None, "nothing was refused");
     for _ in 0..40 {
         refused(admission.begin(&share, 20_000));
     }
     assert_eq!(share.refusals.load(Ordering::Relaxed), 40);
-    share.rest();
+    share.rest(&IngestError::BrokenOff);
+    assert_eq!(share.rests_until(), None, "what is wrong with a request itself is no reason");
+    share.rest(&no_room);
     assert!(share.rests_until().is_some_and(|until| until > Instant::now()));
     admission.begin(&share, 0).expect("fits").complete();
     assert_eq!(share.refusals.load(Ordering::Relaxed), 20);
@@ -91,6 +94,19 @@ fn the_time_to_come_again_differs_and_grows_with_the_pressure() {
     assert!(times.iter().min() < times.iter().max(), "they do not all come back together");
     admission.0.pressure.level.store(MAX_PRESSURE, Ordering::Relaxed);
     assert!(refused(admission.begin(&share, 20_000)) >= RETRY_AFTER * 8);
+}
+
+#[test]
+fn a_refusal_names_what_keeps_the_requests_from_being_stored() {
+    let admission = Admission::new(10_000);
+    let refusal = || admission.begin(&Arc::default(), 20_000).expect_err("too much").text();
+    assert!(refusal().contains("memory budget"), "{}", refusal());
+    admission.set_obstacle(Some("the disk is full".into()));
+    assert!(refusal().contains("the disk is full") && !refusal().contains("memory"), "{}", refusal());
+    admission.0.pressure.level.store(MAX_PRESSURE, Ordering::Relaxed);
+    assert!(refused(admission.begin(&Arc::default(), 20_000)) <= RETRY_AFTER * 2, "who made room does not wait for long");
+    admission.set_obstacle(None);
+    assert!(refusal().contains("memory budget"), "{}", refusal());
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -47,15 +47,46 @@ struct Bucket {
 }
 
 /// The failures of the last minutes.
-#[derive(Debug, Default)]
-pub(super) struct Attempts(Mutex<HashMap<Whose, Bucket>>);
+#[derive(Debug, Default, Clone)]
+pub(super) struct Attempts(Arc<Mutex<HashMap<Whose, Bucket>>>);
+
+/// An attempt under way. It counts as failed meanwhile, so that attempts at the same time count too, and afterwards only if it has
+/// [`failed`](Attempt::failed): one that was right, or that came to no check, costs nothing.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Attempt {
+    attempts: Attempts,
+    whose: [Whose; 3],
+    has_failed: bool,
+}
+
+impl Attempt {
+    /// The password was wrong.
+    pub(super) fn failed(mut self) {
+        self.has_failed = true;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.has_failed {
+            return;
+        }
+        let mut buckets = self.attempts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for whose in &self.whose {
+            if let Some(bucket) = buckets.get_mut(whose) {
+                bucket.failures = (bucket.failures - 1.0).max(0.0);
+            }
+        }
+    }
+}
 
 impl Attempts {
-    /// Counts an attempt as failed before it is made, so that attempts at the same time count too.
+    /// Begins an attempt.
     ///
     /// # Errors
-    /// There were too many; the time after which one is allowed again.
-    pub(super) fn begin(&self, user: &str, address: IpAddr, now: Instant) -> Result<(), Duration> {
+    /// There were too many failures; the time after which one is allowed again.
+    pub(super) fn begin(&self, user: &str, address: IpAddr, now: Instant) -> Result<Attempt, Duration> {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all = keys(user, address);
         let wait = all.iter().map(|whose| level(&buckets, whose, now).1).max().unwrap_or_default();
@@ -68,21 +99,11 @@ impl Attempts {
                 buckets.clear();
             }
         }
-        for whose in all {
-            let failures = level(&buckets, &whose, now).0 + 1.0;
-            buckets.insert(whose, Bucket { failures, at: now });
+        for whose in &all {
+            let failures = level(&buckets, whose, now).0 + 1.0;
+            buckets.insert(whose.clone(), Bucket { failures, at: now });
         }
-        Ok(())
-    }
-
-    /// The attempt was right: it is not a failure after all.
-    pub(super) fn was_right(&self, user: &str, address: IpAddr) {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for whose in keys(user, address) {
-            if let Some(bucket) = buckets.get_mut(&whose) {
-                bucket.failures = (bucket.failures - 1.0).max(0.0);
-            }
-        }
+        Ok(Attempt { attempts: self.clone(), whose: all, has_failed: false })
     }
 }
 

@@ -65,6 +65,8 @@ async fn files_are_readable_by_their_owner_only_and_a_damaged_key_is_not_replace
         let mode = fs::metadata(folder.path().join(name)).expect("made").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+    let rows = fs::read_to_string(folder.path().join("accounts.json")).expect("there");
+    assert!(rows.contains("$argon2id$") && !rows.contains("bob's password"), "{rows}");
     fs::write(folder.path().join("token.key"), b"short").expect("writable");
     let error = TokenKey::open(folder.path()).err().expect("refused").to_string();
     assert!(error.contains("5 bytes where 32 were expected"), "{error}");
@@ -175,4 +177,38 @@ async fn a_login_that_hangs_up_keeps_its_place_until_its_check_has_ended() {
         let running = PASSWORD_CHECKS_AT_ONCE - auth.checks.available_permits();
         assert!(running > 0, "the check that was left goes on under its permit");
     }
+}
+
+#[tokio::test]
+async fn a_login_that_hangs_up_counts_as_failed_only_if_its_password_was_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let auth = open(folder.path());
+    let hang_up = async |name: &str, password: &str, from: IpAddr| {
+        let _ = tokio::time::timeout(Duration::from_millis(1), auth.login(name, password, from)).await;
+    };
+    let no_check_runs = async || {
+        let all = u32::try_from(PASSWORD_CHECKS_AT_ONCE).expect("few");
+        drop(auth.checks.acquire_many(all).await.expect("never closed"));
+    };
+    // While it is checked.
+    for _ in 0..15 {
+        hang_up("ada", "secret", HERE).await;
+        no_check_runs().await;
+    }
+    auth.login("ada", "secret", HERE).await.expect("her password was right each time");
+    // While it waits for its turn, whatever its password.
+    let all = u32::try_from(PASSWORD_CHECKS_AT_ONCE).expect("few");
+    let turns = auth.checks.acquire_many(all).await.expect("never closed");
+    for _ in 0..15 {
+        hang_up("ada", "guess", HERE).await;
+    }
+    drop(turns);
+    auth.login("ada", "secret", HERE).await.expect("nothing was checked");
+    // Hanging up is no way to guess for nothing.
+    let elsewhere = IpAddr::from([192, 0, 2, 1]);
+    for _ in 0..10 {
+        hang_up("ada", "guess", elsewhere).await;
+        no_check_runs().await;
+    }
+    assert!(matches!(auth.login("ada", "secret", elsewhere).await, Err(LoginError::TooMany { .. })));
 }

@@ -8,14 +8,14 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use scouter_answers::{Format, Int64, sql_answer};
+use scouter_answers::{Format, Int64, parse_trace_id, sql_answer};
 use scouter_query::{Engine, Limits, Trace, trace_tree};
 use scouter_storage::store::{Store, StoreError};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Source;
-use crate::{config::parse_storage, http::parse_trace_id};
+use crate::config::parse_storage;
 
 /// Columns wider than this are cut in a printed table; `--json` prints all.
 const CELL_CHARS: usize = 120;

@@ -26,7 +26,7 @@ use tonic::{
     server::NamedService,
 };
 
-use super::GrpcDoors;
+use super::{CONTENT_TYPE, GrpcDoors};
 use crate::{
     admission::Share,
     auth::{Caller, Permission},
@@ -35,8 +35,6 @@ use crate::{
     receive::{Compression, Intake, Received},
     telemetry::RequestStage,
 };
-
-const CONTENT_TYPE: &str = "application/grpc";
 
 /// What a handler answers with: the message, and a fresh token for the caller where he should have one.
 #[derive(Debug)]
@@ -136,7 +134,7 @@ async fn take<H: Handle, P: MethodPath>(
     let share = Share::of(&parts.extensions);
     let received = receive(&doors.intake, &share, header("grpc-encoding").unwrap_or_default(), body).await;
     let received = received.inspect_err(|error| {
-        share.rest();
+        share.rest(error);
         doors.metrics.count_refused(P::DOOR, error);
     })?;
     doors.metrics.time_stage(RequestStage::Receive, begun.elapsed());

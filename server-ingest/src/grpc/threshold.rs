@@ -10,10 +10,9 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use tonic::codegen::{BoxFuture, Service};
 
-use super::{GrpcDoors, raw};
+use super::{CONTENT_TYPE, GrpcDoors, raw};
 use crate::listener::Peer;
 
-const CONTENT_TYPE: &[u8] = b"application/grpc";
 /// The descriptions of all services.
 const REFLECTION: &str = "/grpc.reflection.";
 
@@ -71,7 +70,9 @@ where
 /// gRPC with messages of protobuf, which is all that is spoken here.
 fn is_call<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    content_type.strip_prefix(CONTENT_TYPE).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+proto") || rest.starts_with(b";"))
+    content_type
+        .strip_prefix(CONTENT_TYPE.as_bytes())
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+proto") || rest.starts_with(b";"))
 }
 
 /// As the protocol asks, and for whoever took the wrong port.

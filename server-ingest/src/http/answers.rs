@@ -3,7 +3,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::{
-    Json,
     extract::{Query, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -12,6 +11,8 @@ use scouter_answers::{AnswerError, Parameters, sql_position};
 use scouter_query::QueryError;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use super::error_body;
 
 /// The parameters of a URL, in their order.
 pub(super) type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
@@ -76,5 +77,5 @@ pub(super) fn error_of(error: &AnswerError) -> Response {
         body["line"] = Value::from(line);
         body["column"] = Value::from(column);
     }
-    (status, Json(body)).into_response()
+    error_body(status, &body)
 }

@@ -63,9 +63,3 @@ async fn answer(
 fn bad(name: &str, given: &str, expected: &str) -> AnswerError {
     AnswerError::Parameter { message: format!("{name} is not one: {given:?}"), action: format!("write {expected}") }
 }
-
-/// The 16 bytes of a trace id written in hexadecimal.
-pub(crate) fn parse_trace_id(text: &str) -> Option<[u8; 16]> {
-    let is_hex = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-    is_hex.then(|| u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)).flatten()
-}

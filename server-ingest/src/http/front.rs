@@ -9,14 +9,13 @@ use std::{
 use axum::{
     Json, Router,
     body::Body,
-    http::{Request, StatusCode, header},
+    http::{Request, StatusCode},
     response::{IntoResponse, Response},
 };
 use futures::future::BoxFuture;
 use tower::{Service, ServiceExt};
 
 use super::{Life, Stage, error_response};
-use crate::error::RETRY_AFTER;
 
 /// Serves the routes once there are any.
 #[derive(Debug, Clone)]
@@ -74,9 +73,7 @@ pub(super) fn readiness(stage: Stage) -> Response {
         Stage::Starting => "the server is starting: its log is being read",
         Stage::Stopping => "the server is stopping",
     };
-    let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", words);
-    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.as_secs().into());
-    response
+    error_response(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", words)
 }
 
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! Jaeger's query API under `/jaeger/api`, for Jaeger UI and Grafana's Jaeger data source (`docs/jaeger.md`).
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Path, State},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::get,
 };
 use scouter_answers::{AnswerError, jaeger};
 use serde::Serialize;
+use serde_json::json;
 
 use super::{
     HttpDoors,
     answers::{Pairs, json_response, parameters, status_of},
+    error_body,
 };
 
 pub(super) fn routes() -> Router<HttpDoors> {
@@ -31,7 +33,7 @@ fn respond<T: Serialize>(answer: Result<T, AnswerError>) -> Response {
         Err(error) => {
             let (status, _) = status_of(&error);
             let fault = jaeger::Answer::<Vec<()>>::fault(status.as_u16(), error.to_string());
-            (status, Json(fault)).into_response()
+            error_body(status, &json!(fault))
         }
     }
 }

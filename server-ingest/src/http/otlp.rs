@@ -29,7 +29,7 @@ use crate::{
 
 /// The two encodings of OTLP/HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encoding {
+pub(super) enum Encoding {
     Protobuf,
     Json,
 }
@@ -76,7 +76,7 @@ async fn store(doors: &HttpDoors, encoding: Option<Encoding>, mut request: Reque
     let begun = Instant::now();
     let share = Share::of(request.extensions());
     let received = receive(&doors.intake, &share, request).await.inspect_err(|error| {
-        share.rest();
+        share.rest(error);
         doors.metrics.count_refused(Door::OtlpHttp, error);
     })?;
     doors.metrics.time_stage(RequestStage::Receive, begun.elapsed());
@@ -127,7 +127,7 @@ pub(super) async fn linger(request: Request) {
 }
 
 impl Encoding {
-    fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
         match content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
             "application/x-protobuf" => Some(Self::Protobuf),

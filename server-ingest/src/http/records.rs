@@ -12,11 +12,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use scouter_answers::AnswerError;
 use scouter_query::QueryError;
-use serde::Serialize;
 use serde_json::json;
 
-use super::{HttpDoors, error_response, otlp, refusal, with_small_body};
+use super::{
+    HttpDoors,
+    answers::{error_of, json_response},
+    otlp, refusal, with_small_body,
+};
 use crate::{
     auth::{Caller, Denied, Permission},
     error::IngestError,
@@ -127,26 +131,14 @@ fn success(message: &str) -> Response {
     (StatusCode::OK, Json(json!({ "status": "success", "message": message }))).into_response()
 }
 
-/// An answer of many rows is written without a copy as a tree, and not in the time of the requests beside it.
-fn json_response(body: &impl Serialize) -> Response {
-    match tokio::task::block_in_place(|| serde_json::to_vec(body)) {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(error) => error_response(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", &error.to_string()),
-    }
-}
-
-fn query_error(error: &QueryError) -> Response {
-    let (status, code) = match error {
-        QueryError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
-        QueryError::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
-        QueryError::TooManyRows { .. } | QueryError::Memory { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "RESOURCE_EXHAUSTED"),
-        // Whoever asked wrote no SQL.
-        _ => {
-            tracing::error!(%error, "a question about records failed");
-            (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL")
-        }
+/// Whoever asked wrote no SQL: what is wrong with it is this program's fault.
+fn query_error(error: QueryError) -> Response {
+    use QueryError::{Internal, Memory, Storage, Timeout, TooManyRows};
+    let error = match error {
+        Storage(_) | Timeout { .. } | TooManyRows { .. } | Memory { .. } | Internal(_) => error,
+        of_the_statement => Internal(of_the_statement.to_string()),
     };
-    error_response(status, code, &error.to_string())
+    error_of(&AnswerError::Query(error))
 }
 
 /// A text as a literal of SQL.

@@ -7,12 +7,12 @@ use axum::{
     routing::{get, post},
 };
 use scouter_answers::{
-    AnswerError,
+    AnswerError, parse_trace_id,
     scouter::{self, DashboardQuestion, GenAiMetrics, GenAiSpanFilters, GenAiTable, TagsQuestion, TraceFilters, TraceMetricsQuestion},
 };
 use serde::Deserialize;
 
-use super::{HttpDoors, answers::respond, ask::parse_trace_id};
+use super::{HttpDoors, answers::respond};
 
 pub(super) fn routes() -> Router<HttpDoors> {
     Router::new()

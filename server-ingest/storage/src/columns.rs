@@ -102,17 +102,14 @@ impl Columns {
                 for row in group.rows() {
                     if !is_rejected()
                         && let Ok(row) = row
-                        && let Some(columns) = self.of(records::table_of_row(&row))
                     {
-                        columns.append_row(row);
+                        self.of(records::table_of_row(&row)).append_row(row);
                     }
                 }
             }
             Ok(record) => {
-                if !is_rejected()
-                    && let Some(columns) = records::table_of(&record).and_then(|table| self.of(table))
-                {
-                    columns.append(&record);
+                if !is_rejected() {
+                    self.of(records::table_of(&record)).append(&record);
                 }
             }
             // It has a number all the same.
@@ -120,8 +117,8 @@ impl Columns {
         }
     }
 
-    fn of(&mut self, table: Table) -> Option<&mut RecordColumns> {
-        self.records.iter_mut().find(|columns| columns.table() == table)
+    fn of(&mut self, table: Table) -> &mut RecordColumns {
+        self.records.iter_mut().find(|columns| columns.table() == table).expect("every kind of record has its columns")
     }
 }
 

@@ -361,6 +361,12 @@ impl Log {
         self.shared.failure.get().cloned()
     }
 
+    /// Why frames are refused now, if they are: no segment can be made for them. It passes by itself as soon as one can, also if no frame
+    /// comes meanwhile.
+    pub fn obstacle(&self) -> Option<LogError> {
+        self.folder.obstacle()
+    }
+
     /// Figures since it was opened.
     pub fn stats(&self) -> LogStats {
         let (segments, disk_bytes) = {

@@ -268,6 +268,18 @@ impl Store {
         }
     }
 
+    /// Why nothing more can be stored now, if so, though it may pass by itself: the disk is full, or the log has spent its budget, or rows
+    /// cannot be written into the tables and as many wait in memory as may.
+    pub fn obstacle(&self) -> Option<StoreError> {
+        if let Source::Log(log) = &self.source
+            && let Some(error) = log.obstacle()
+        {
+            return Some(error.into());
+        }
+        let error = self.shared.flush.flushed.borrow().outcome.as_ref().err().map(Arc::clone)?;
+        (self.shared.hot().bytes() > self.shared.options.hot_max_bytes).then_some(StoreError::Lake(error))
+    }
+
     /// Figures. Cheap enough for a scrape, not for a request.
     pub fn stats(&self) -> StoreStats {
         let hot = self.shared.hot();

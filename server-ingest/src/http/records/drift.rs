@@ -110,7 +110,7 @@ pub(super) async fn spc(State(doors): State<HttpDoors>, Extension(caller): Who, 
     };
     let rows = match averages(&doors, &window, "spc_drift", "feature", "value").await {
         Ok(rows) => rows,
-        Err(error) => return query_error(&error),
+        Err(error) => return query_error(error),
     };
     let mut features: BTreeMap<String, SpcFeature> = BTreeMap::new();
     for (name, at, average, _) in rows {
@@ -147,7 +147,7 @@ async fn metrics(
     };
     let rows = match averages(&doors, &window, table, name, value).await {
         Ok(rows) => rows,
-        Err(error) => return query_error(&error),
+        Err(error) => return query_error(error),
     };
     let mut metrics: BTreeMap<String, Metric> = BTreeMap::new();
     for (name, at, avg, deviation) in rows {
@@ -185,7 +185,7 @@ pub(super) async fn psi(State(doors): State<HttpDoors>, Extension(caller): Who, 
     );
     let counts = match doors.engine.sql(&sql).await {
         Ok(answer) => answer.rows.iter().filter_map(|row| count_of(row)).collect::<Vec<_>>(),
-        Err(error) => return query_error(&error),
+        Err(error) => return query_error(error),
     };
     json_response(&Features { features: psi_features(&counts, &expected) })
 }

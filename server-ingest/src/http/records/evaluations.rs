@@ -11,13 +11,11 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use scouter_answers::parse_trace_id;
 use serde_json::{Value, json};
 
 use super::{HttpDoors, Who, json_response, literal, query_error, refused_space};
-use crate::{
-    auth::Permission,
-    http::{error_response, parse_trace_id},
-};
+use crate::{auth::Permission, http::error_response};
 
 const BY_RECORD: &str = "record";
 const BY_SPAN: &str = "span";
@@ -35,7 +33,7 @@ pub(super) async fn of_trace(State(doors): State<HttpDoors>, Extension(caller): 
     let queued = format!("SELECT DISTINCT unnest(queue_ids) FROM spans WHERE trace_id = {trace}");
     let queued = match doors.engine.sql(&queued).await {
         Ok(answer) => answer.rows,
-        Err(error) => return query_error(&error),
+        Err(error) => return query_error(error),
     };
     let queued: BTreeSet<String> = queued.iter().filter_map(|row| row.first()?.as_str().map(str::to_owned)).collect();
     let mut condition = format!("trace_id = {trace}");
@@ -49,7 +47,7 @@ pub(super) async fn of_trace(State(doors): State<HttpDoors>, Extension(caller): 
     );
     let rows = match doors.engine.sql(&records).await {
         Ok(answer) => answer.rows,
-        Err(error) => return query_error(&error),
+        Err(error) => return query_error(error),
     };
     let evaluation = |row: &Vec<Value>| {
         let [uid, entity_uid, record_id, session_id, status, created_at, says_so] = row.as_slice() else { return Value::Null };
@@ -82,7 +80,7 @@ pub(super) async fn traces_of(State(doors): State<HttpDoors>, Extension(caller):
                     traces.entry(trace.to_owned()).or_default().push(by);
                 }
             }
-            Err(error) => return query_error(&error),
+            Err(error) => return query_error(error),
         }
     }
     let traces: Vec<Value> =

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::header,
     response::{IntoResponse, Response},
 };
 use prost::Message;
@@ -26,7 +26,8 @@ const PROTOBUF: &str = "application/x-protobuf";
 
 pub(super) async fn message(State(doors): State<HttpDoors>, mut request: Request) -> Response {
     let limited = request.extensions_mut().remove::<Caller>().as_ref().and_then(Limited::of);
-    let is_protobuf = is_protobuf(request.headers());
+    // Whatever else a client says of it is JSON, as Scouter's server has it.
+    let is_protobuf = otlp::Encoding::of(request.headers()) == Some(otlp::Encoding::Protobuf);
     match store(&doors, limited, is_protobuf, request).await {
         Ok(accepted) if is_protobuf => {
             let answer: InsertMessageResponse = insert_response(accepted);
@@ -42,7 +43,7 @@ async fn store(doors: &HttpDoors, limited: Option<Limited>, is_protobuf: bool, b
     let begun = Instant::now();
     let share = Share::of(body.extensions());
     let received = otlp::receive(&doors.intake, &share, body).await.inspect_err(|error| {
-        share.rest();
+        share.rest(error);
         doors.metrics.count_refused(Door::ScouterHttp, error);
     })?;
     doors.metrics.time_stage(RequestStage::Receive, begun.elapsed());
@@ -56,9 +57,4 @@ async fn store(doors: &HttpDoors, limited: Option<Limited>, is_protobuf: bool, b
     };
     let submission = submission.inspect_err(|error| doors.metrics.count_refused(Door::ScouterHttp, error))?;
     doors.ingest.submit(submission.limited_to(limited)).await
-}
-
-fn is_protobuf(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(PROTOBUF))
 }

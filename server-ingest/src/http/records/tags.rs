@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use prost::Message;
+use scouter_answers::parse_trace_id;
 use scouter_storage::{log::Door, otlp::Envelope};
 use scouter_tonic::{
     grpc::InsertMessageRequest,
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 use super::{HttpDoors, Who, json_response, literal, query_error, refused_space, success};
 use crate::{
     auth::{Caller, Permission},
-    http::{error_response, parse_trace_id, refusal},
+    http::{error_response, refusal},
     ingest::{Limited, Submission, unix_nano_now},
     receive::Received,
 };
@@ -110,7 +111,7 @@ pub(super) async fn of_entity(State(doors): State<HttpDoors>, Extension(caller):
     let mut latest = BTreeMap::new();
     match doors.engine.sql(&of_records).await {
         Ok(answer) => latest.extend(answer.rows.into_iter().filter_map(|row| two_texts(&row))),
-        Err(error) => return query_error(&error),
+        Err(error) => return query_error(error),
     }
     let mut pairs: BTreeSet<(String, String)> = BTreeSet::new();
     if let Some(trace_id) = is_trace.then(|| parse_trace_id(&entity_id)).flatten() {
@@ -118,7 +119,7 @@ pub(super) async fn of_entity(State(doors): State<HttpDoors>, Extension(caller):
             format!("SELECT DISTINCT tags FROM spans WHERE trace_id = X'{:032x}' AND tags IS NOT NULL", u128::from_be_bytes(trace_id));
         match doors.engine.sql(&of_spans).await {
             Ok(answer) => pairs.extend(answer.rows.iter().flat_map(|row| members(row))),
-            Err(error) => return query_error(&error),
+            Err(error) => return query_error(error),
         }
     }
     pairs.retain(|(key, _)| !latest.contains_key(key));
@@ -159,7 +160,7 @@ pub(super) async fn entities_with(State(doors): State<HttpDoors>, Extension(call
                 }
             }
         }
-        Err(error) => return query_error(&error),
+        Err(error) => return query_error(error),
     }
     if is_trace(&request.entity_type) {
         let of_spans: Vec<String> =
@@ -174,7 +175,7 @@ pub(super) async fn entities_with(State(doors): State<HttpDoors>, Extension(call
                     having.entry(trace).or_default().extend(found);
                 }
             }
-            Err(error) => return query_error(&error),
+            Err(error) => return query_error(error),
         }
     }
     having.retain(|_, found| if request.match_all { found.len() == wanted.len() } else { !found.is_empty() });

@@ -58,9 +58,9 @@ enum Cell<'a> {
     Strings(&'a [String]),
 }
 
-/// The table of a record; a group has one for its rows, by [`table_of_row`].
-pub(super) fn table_of(record: &Record) -> Option<Table> {
-    Some(match record {
+/// The table of a record that is no group: its rows have theirs by [`table_of_row`].
+pub(super) fn table_of(record: &Record) -> Table {
+    match record {
         Record::Psi(_) => Table::Psi,
         Record::Spc(_) => Table::Spc,
         Record::Custom(_) => Table::Custom,
@@ -69,8 +69,8 @@ pub(super) fn table_of(record: &Record) -> Option<Table> {
         Record::Observability(_) => Table::Observability,
         Record::AgentTask(_) => Table::AgentTask,
         Record::AgentWorkflow(_) => Table::AgentWorkflow,
-        Record::Group(_) => return None,
-    })
+        Record::Group(_) => unreachable!("each row of a group has a table of its own"),
+    }
 }
 
 pub(super) fn table_of_row(row: &Row<'_>) -> Table {
@@ -191,8 +191,7 @@ impl RecordColumns {
                 Text(&r.execution_plan_json),
                 Time(r.created_at_unix_nano),
             ]),
-            // Its rows are appended one by one.
-            Record::Group(_) => {}
+            Record::Group(_) => unreachable!("the rows of a group are appended one by one"),
         }
     }
 

@@ -1,8 +1,11 @@
 //! Everything the log does to files that can fail for reasons outside the process, in one place: tests put a disk that fills
 //! up, fails or loses power in its stead.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The changes the log makes on disk. Every method is told the path, for tests and messages.
@@ -19,6 +22,10 @@ pub(super) trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in a folder durable.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
+    /// The most that new files in a folder can have, where that is known. A quota may allow less.
+    fn free_bytes(&self, _folder: &Path) -> Option<u64> {
+        None
+    }
 }
 
 /// The operating system's file system.
@@ -58,5 +65,21 @@ impl Disk for RealDisk {
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    // The fields' types differ between systems.
+    #[allow(clippy::unnecessary_cast)]
+    fn free_bytes(&self, folder: &Path) -> Option<u64> {
+        let folder = CString::new(folder.as_os_str().as_bytes()).ok()?;
+        let mut figures = MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: the path ends with NUL, and there is room for what is written.
+        let failed = unsafe { libc::statvfs(folder.as_ptr(), figures.as_mut_ptr()) } != 0;
+        if failed {
+            return None;
+        }
+        // SAFETY: the call succeeded, so all of it was written.
+        let figures = unsafe { figures.assume_init() };
+        // What is kept for root counts: whoever may not have it is refused by the write.
+        Some((figures.f_bfree as u64).saturating_mul(figures.f_frsize as u64))
     }
 }

@@ -4,9 +4,10 @@
 //! are; in the steady state nothing is filled.
 
 use std::fs::File;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::LogError;
 use super::disk::Disk;
@@ -14,6 +15,10 @@ use super::folder::{Folder, State};
 use super::format::BLOCK_BYTES;
 
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+
+/// While frames are refused for want of a segment, one is tried for so often, whether or not another frame comes: whoever asks whether
+/// the log can be written to would keep all frames away.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A file ready to become a segment.
 #[derive(Debug)]
@@ -30,13 +35,15 @@ pub(super) struct Filling {
     pub(super) next_spare: u64,
     wanted: bool,
     refused: Option<LogError>,
+    /// Why frames were refused, until there is a spare again.
+    obstacle: Option<LogError>,
     ended: bool,
 }
 
 impl Filling {
     /// Numbers spares from `next_spare` on.
     pub(super) fn new(next_spare: u64) -> Self {
-        Self { next_spare, wanted: false, refused: None, ended: false }
+        Self { next_spare, wanted: false, refused: None, obstacle: None, ended: false }
     }
 }
 
@@ -59,6 +66,9 @@ impl Folder {
                 return Ok(spare);
             }
             if let Some(error) = state.filling.refused.take() {
+                state.filling.obstacle = Some(error.clone()).filter(LogError::is_retryable);
+                // The filling thread has to know that it is to try again.
+                self.changed.notify_all();
                 return Err(error);
             }
             if state.filling.ended {
@@ -68,6 +78,11 @@ impl Folder {
             self.changed.notify_all();
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Why there is no segment for the next frames, if they are refused for that.
+    pub(super) fn obstacle(&self) -> Option<LogError> {
+        self.lock().filling.obstacle.clone()
     }
 
     /// Makes a spare of any size, for a frame that is larger than a segment or a log that rests; usual spares make room for it
@@ -110,7 +125,12 @@ impl Folder {
             }
             if !state.filling.wanted || !state.spares.is_empty() {
                 state.filling.wanted = false;
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                if state.filling.obstacle.is_none() {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                } else {
+                    state = self.changed.wait_timeout(state, TRY_AGAIN).unwrap_or_else(PoisonError::into_inner).0;
+                    state.filling.wanted = state.filling.obstacle.is_some();
+                }
                 continue;
             }
             let bytes = self.options.segment_bytes;
@@ -125,7 +145,7 @@ impl Folder {
             };
             state.filling.wanted = false;
             match filled {
-                Ok(spare) => state.spares.push(spare),
+                Ok(spare) => state.add_spare(spare),
                 Err(error) => state.filling.refused = Some(error),
             }
             self.changed.notify_all();
@@ -156,6 +176,12 @@ impl Folder {
 
     /// Creates and writes a file of `bytes` that are reserved; gives the reservation back if it cannot.
     fn fill(&self, bytes: u64) -> Result<Spare, LogError> {
+        // A disk that is nearly full is not filled to its end and emptied again each time: others write to it.
+        if self.disk.free_bytes(&self.dir).is_some_and(|free| free < bytes) {
+            self.lock().disk_bytes -= bytes;
+            let cause = Arc::new(io::ErrorKind::StorageFull.into());
+            return Err(LogError::DiskFull { dir: self.dir.clone(), need_bytes: bytes, cause });
+        }
         let path = self.new_spare_path();
         let unfinished = path.with_extension("tmp");
         self.write_spare(&unfinished, &path, bytes).map_err(|error| {
@@ -177,6 +203,14 @@ impl Folder {
         self.disk.sync(&file, unfinished).map_err(|error| LogError::io("sync", unfinished, error))?;
         self.disk.rename(unfinished, path).map_err(|error| LogError::io("rename", unfinished, error))?;
         Ok(Spare { path: path.to_owned(), file, bytes, generation: 0 })
+    }
+}
+
+impl State {
+    /// There is a segment for the next frames again.
+    pub(super) fn add_spare(&mut self, spare: Spare) {
+        self.spares.push(spare);
+        self.filling.obstacle = None;
     }
 }
 

@@ -172,7 +172,7 @@ impl Folder {
             Ok(segment) if bytes == self.options.segment_bytes && self.lock().spares.len() < self.options.spare_segments => {
                 let path = self.new_spare_path();
                 self.disk.rename(&segment.path, &path).map_err(|error| LogError::io("rename", &segment.path, error))?;
-                self.lock().spares.push(Spare { path, file: segment.file, bytes, generation: segment.header.generation });
+                self.lock().add_spare(Spare { path, file: segment.file, bytes, generation: segment.header.generation });
             }
             kept => {
                 let path = kept.as_ref().map_or_else(|shared| &shared.path, |owned| &owned.path);

@@ -45,7 +45,7 @@ pub(super) fn judge(record: &Record) -> Result<(), RejectReason> {
         Record::Observability(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
         Record::AgentTask(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
         Record::AgentWorkflow(record) => (Some(&record.entity_uid), record.created_at_unix_nano),
-        Record::Group(group) => (Some(&group.entity_uid), group.base_unix_nano),
+        Record::Group(_) => unreachable!("each row of a group is judged by itself"),
     };
     if entity_uid.is_some_and(String::is_empty) {
         return Err(RejectReason::EntityUidEmpty);

@@ -16,7 +16,8 @@ use crate::lake::LakeError;
 use crate::log::{Log, LogError, Position};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// Rows wait in memory meanwhile, and requests for them; whoever made room on a full disk does not want to wait as well.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// How the flush that answers a request ended: everything up to the position is committed, or why not.
 #[derive(Debug, Clone)]

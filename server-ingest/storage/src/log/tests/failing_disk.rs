@@ -71,7 +71,15 @@ fn a_full_disk_refuses_and_recovers() {
     }
     assert_eq!(files(dir.path(), ".tmp"), Vec::<PathBuf>::new(), "nothing half filled stays");
     assert!(log.failed().is_none());
+    thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(matches!(log.obstacle(), Some(LogError::DiskFull { .. })), "it stays while there is no room: {:?}", log.obstacle());
     disk.room.fetch_add(SEGMENT_BYTES, Ordering::SeqCst);
+    // Nobody appends, and yet it passes.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while log.obstacle().is_some() {
+        assert!(std::time::Instant::now() < deadline, "the log does not notice that there is room");
+        thread::sleep(std::time::Duration::from_millis(10));
+    }
     append_numbers(&log, 7..=9, 3000);
     assert!(matches!(append(&log, frame(10, 20_000)), Err(LogError::DiskFull { .. })), "a large frame is refused too");
     disk.room.fetch_add(3 * SEGMENT_BYTES, Ordering::SeqCst);
