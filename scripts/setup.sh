@@ -33,6 +33,10 @@ check_tools() {
   command -v cargo >/dev/null || fail "cargo is not installed. Install Rust from https://rustup.rs, open a new terminal, and run this again."
   command -v cc >/dev/null || install_or_fail build-essential \
     "there is no C compiler (cc). Install one: 'apt-get install build-essential' on Debian, 'xcode-select --install' on macOS."
+  # The server's Kafka client is a library in C, built on OpenSSL.
+  command -v make >/dev/null || install_or_fail make "make is not installed. On Debian: apt-get install make"
+  command -v pkg-config >/dev/null || install_or_fail pkg-config "pkg-config is not installed. On Debian: apt-get install pkg-config"
+  pkg-config --exists openssl || install_or_fail libssl-dev "OpenSSL's development files are missing. On Debian: apt-get install libssl-dev"
   command -v python3 >/dev/null || install_or_fail python3-venv "python3 is not installed; version 3.10 or newer is needed."
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     fail "python3 is $(python3 -V 2>&1 | cut -d' ' -f2); version 3.10 or newer is needed."
@@ -53,6 +57,26 @@ check_brokers() {
   command -v redis-server >/dev/null || install_or_fail redis-server "redis-server is not installed. On Debian: apt-get install redis-server"
   [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || install_or_fail rabbitmq-server \
     "rabbitmq-server is not installed. On Debian: apt-get install rabbitmq-server"
+  command -v java >/dev/null || install_or_fail default-jre-headless "Java is not installed; 17 or newer is needed. On Debian: apt-get install default-jre-headless"
+  kafka_jars
+}
+
+# Kafka is in no package of Debian; its jars are in Maven's repository. They stay where the tests look for them.
+kafka_jars() {
+  local pom="$root/examples/kafka/pom.xml" sums="$root/examples/kafka/SHA256SUMS" version to
+  version="$(grep -A 1 '>kafka_' "$pom" | sed -n 's/.*<version>\(.*\)<.*/\1/p')"
+  to="${XDG_CACHE_HOME:-$HOME/.cache}/scouter/kafka-$version"
+  (cd "$to" 2>/dev/null && cmp -s SHA256SUMS "$sums") && return
+  command -v mvn >/dev/null || install_or_fail maven "Maven (mvn) is not installed; it gets the Kafka that tests start. On Debian: apt-get install maven"
+  say "getting Kafka $version with Maven"
+  rm -rf "$to.new"
+  mkdir -p "$to.new"
+  mvn --quiet --batch-mode --strict-checksums --file "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$to.new" ||
+    fail "Maven could not get Kafka; see the lines above"
+  (cd "$to.new" && { sha256sum --check --quiet "$sums" || shasum -a 256 --check --quiet "$sums"; }) || fail "Kafka is not what $sums says it is"
+  cp "$sums" "$to.new"
+  rm -rf "$to"
+  mv "$to.new" "$to"
 }
 
 # Makes .venv/NAME and installs the requirements files given. A repeated call with unchanged files does nothing.

@@ -20,6 +20,8 @@ mod buffer;
 mod envelope;
 mod group;
 mod halve;
+#[cfg(feature = "kafka")]
+mod partition;
 mod records;
 mod sdk;
 mod span;
@@ -39,4 +41,6 @@ pub use value::ValueRef;
 pub(crate) use batch::{MAX_RECORDS_PER_REQUEST, RECORDS_WORTH_A_REQUEST};
 pub(crate) use buffer::keep_on_this_thread;
 pub(crate) use halve::first_name;
+#[cfg(feature = "kafka")]
+pub(crate) use partition::{Id, parts};
 pub(crate) use span::span_name;

@@ -86,6 +86,8 @@ pub use subscriber::{Telemetry, init_tracing};
 #[cfg(feature = "rabbitmq")]
 pub use transport::RabbitMqConfig;
 pub use transport::{HttpConfig, InMemoryTransport, Transport, TransportConfig};
+#[cfg(feature = "kafka")]
+pub use transport::{KafkaCompression, KafkaConfig, KafkaSasl, KafkaSecurity};
 #[cfg(feature = "redis")]
 pub use transport::{RedisConfig, RedisMode};
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use scouter_tonic::{
-    client::{Compression, DEFAULT_TIMEOUT, TraceExportAnswer, quiet::aloud},
+    client::{Compression, DEFAULT_TIMEOUT, TraceExportAnswer, quiet::aloud, shown_address},
     limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
 };
 
@@ -162,7 +162,7 @@ impl OtlpConfig {
         }
         if self.protocol == OtlpProtocol::HttpProtobuf && is_unix(&self.endpoint) {
             let reason = "HTTP over a unix socket is not supported".to_owned();
-            faults.push(ConfigFault::Endpoint { uri: self.endpoint.clone(), reason });
+            faults.push(ConfigFault::Endpoint { uri: shown_address(&self.endpoint), reason });
         }
         ConfigError::check(faults)
     }

@@ -46,7 +46,12 @@ pub(crate) fn to_json(request: &[u8], names: EvalNames) -> Result<JsonMessages, 
     }
     let mut list = List::default();
     let mut tags = Vec::new();
-    for record in request.records.iter().filter_map(|record| record.record.as_ref()) {
+    for record in &request.records {
+        // What a server that reads protobuf would reject is not left out in silence either.
+        let Some(record) = &record.record else {
+            list.left_out += 1;
+            continue;
+        };
         match record {
             Record::Tag(tag) => {
                 let mut json = Vec::new();
@@ -54,8 +59,8 @@ pub(crate) fn to_json(request: &[u8], names: EvalNames) -> Result<JsonMessages, 
                 tags.push(JsonMessage { json, has_evaluations: false });
             }
             Record::Group(group) => {
-                for row in group.rows().flatten() {
-                    list.add(|out| records::put_row(out, &row));
+                for row in group.rows() {
+                    list.add(|out| records::put_row(out, &row.ok()?));
                 }
             }
             record => {

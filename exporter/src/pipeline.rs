@@ -166,7 +166,7 @@ impl Pipeline {
     pub fn send_records(&self, records: Vec<MonitoringRecord>) -> impl Future<Output = Result<(), ExportError>> + Send + 'static {
         let max = self.shared().limits.max_request_bytes;
         let encoded: EncodedRecords = records.iter().collect();
-        let unit = Unit { records: records.len() as u64, ..Unit::default() };
+        let unit = Unit { records: encoded.len() as u64, ..Unit::default() };
         self.send_requests(unit, encoded.bytes(), move || encoded.requests(max, MAX_RECORDS_PER_REQUEST))
     }
 

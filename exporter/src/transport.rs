@@ -5,27 +5,32 @@
 //! | gRPC | [`GrpcConfig`] | on the server's disk |
 //! | HTTP | [`HttpConfig`] | on the server's disk |
 //! | OTLP over gRPC or HTTP | [`OtlpConfig`] | what the server that answers makes of it; Scouter's: on its disk |
+//! | Kafka | `KafkaConfig`, with the feature `kafka` | all replicas in sync have it |
 //! | Redis | `RedisConfig`, with the feature `redis` | Redis has it, as durably as it is configured |
 //! | RabbitMQ | `RabbitMqConfig`, with the feature `rabbitmq` | confirmed by the broker: in a durable queue |
 //! | memory | [`InMemoryTransport`] | kept in this process |
 //!
 //! [`TransportConfig`] is any of the configurations. A [`Pipeline`](crate::Pipeline) retries, renews, splits and counts above each of them in the same way.
 
-#[cfg(any(feature = "rabbitmq", feature = "redis"))]
-mod broker;
 mod grpc;
 mod http;
 mod http_client;
 mod http_config;
 mod in_memory;
 mod json;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod otlp;
-#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+#[cfg(any(feature = "kafka", feature = "rabbitmq", feature = "redis"))]
 mod pause;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(test)]
+mod secrets;
+#[cfg(any(feature = "kafka", feature = "rabbitmq", feature = "redis"))]
+mod slot;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -36,6 +41,8 @@ use tonic::Code;
 
 #[cfg(test)]
 pub(crate) use self::http_client::{RpcStatus, refusal};
+#[cfg(feature = "kafka")]
+pub use self::kafka::{KafkaCompression, KafkaConfig, KafkaSasl, KafkaSecurity};
 #[cfg(feature = "rabbitmq")]
 pub use self::rabbitmq::RabbitMqConfig;
 #[cfg(feature = "redis")]
@@ -145,6 +152,9 @@ pub enum TransportConfig {
     Http(HttpConfig),
     /// Any OTLP server; it takes no monitoring records.
     Otlp(OtlpConfig),
+    /// Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(KafkaConfig),
     /// Redis Streams, or pub/sub.
     #[cfg(feature = "redis")]
     Redis(RedisConfig),
@@ -165,6 +175,8 @@ impl TransportConfig {
             Self::Grpc(config) => Arc::new(GrpcTransport::new(config)?),
             Self::Http(config) => Arc::new(HttpTransport::new(config)?),
             Self::Otlp(config) => Arc::new(OtlpTransport::new(&config)?),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(config) => Arc::new(kafka::KafkaTransport::new(config)?),
             #[cfg(feature = "redis")]
             Self::Redis(config) => Arc::new(redis::RedisTransport::new(config)?),
             #[cfg(feature = "rabbitmq")]
@@ -189,6 +201,13 @@ impl From<HttpConfig> for TransportConfig {
 impl From<OtlpConfig> for TransportConfig {
     fn from(config: OtlpConfig) -> Self {
         Self::Otlp(config)
+    }
+}
+
+#[cfg(feature = "kafka")]
+impl From<KafkaConfig> for TransportConfig {
+    fn from(config: KafkaConfig) -> Self {
+        Self::Kafka(config)
     }
 }
 

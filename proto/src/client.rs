@@ -7,7 +7,9 @@
 //! while the old one is still sent. `UNAUTHENTICATED` costs one renewal, shared by all who wait, and one replay of the same bytes.
 //! Refused credentials make calls fail at once for a while. Password and token appear in no message, log or `Debug` output.
 
+mod address;
 mod channel;
+mod checks;
 mod config;
 mod error;
 mod health;
@@ -57,7 +59,9 @@ use crate::{
 };
 
 pub use self::{
+    address::{is_loopback, shown_address},
     channel::user_agent,
+    checks::{bounds_faults, truth},
     config::{Compression, ConfigError, ConfigFault, DEFAULT_TIMEOUT, GrpcConfig, Payload, Secret},
     error::{CallError, CallErrorKind, is_retryable_code},
     health::HealthStatus,
@@ -403,7 +407,8 @@ impl Login for GrpcClient {
     fn tell_refused(&self, error: &CallError) {
         let GrpcConfig { server_uri, username, .. } = &self.inner.config;
         let message = error.message();
-        tracing::error!(server = %server_uri, username = %username, message, "the server refuses user and password; nothing is sent until it accepts them");
+        let server = shown_address(server_uri);
+        tracing::error!(server, username = %username, message, "the server refuses user and password; nothing is sent until it accepts them");
     }
 }
 

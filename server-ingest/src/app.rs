@@ -102,7 +102,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
         doors.open(listener, http::otlp_routes(http_doors.clone()));
     }
     front.open(http::all_routes(http_doors));
-    for consumer in consumer::of(&config.brokers) {
+    for consumer in consumer::of(&config.brokers, &config.storage) {
         consumer::supervise(consumer, taker.clone(), stop.clone(), &mut doors.tasks);
     }
     life.enter(Stage::Ready);

@@ -19,8 +19,10 @@ use crate::{admission::MemoryPlan, auth::Accounts, postgres_target::Target, tls:
 
 mod brokers;
 pub mod file;
+mod kafka;
 
 pub use brokers::{BrokerOptions, Brokers, RabbitMq, Redis};
+pub use kafka::{Kafka, KafkaOptions};
 
 const MIB: usize = 1024 * 1024;
 
@@ -94,7 +96,7 @@ pub struct Config {
     /// Roots, in PEM, that every client must have a certificate of
     #[arg(long, env = "SCOUTER_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
-    /// Take passwords and tokens in clear text from other machines, for a server behind a proxy that does TLS
+    /// Take passwords and tokens in clear text from other machines, for a server behind a proxy that does TLS, and send a broker's to it
     #[arg(long, env = "SCOUTER_INSECURE", default_value = "false", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub insecure: String,
 
@@ -269,12 +271,13 @@ impl Config {
         };
         let database = self.database_uri.as_ref().map(Secret::expose).filter(|uri| !uri.is_empty());
         let database = database.and_then(|uri| uri.parse().map_err(|fault| faults.add(format!("--database-uri: {fault}"))).ok());
+        let is_insecure = self.is_insecure(&mut faults);
         let checked = Checked {
             maintenance,
             database,
-            brokers: self.brokers.check(&mut faults),
+            brokers: self.brokers.check(is_insecure, &mut faults),
             user: self.user(&storage, open, &mut faults),
-            tls: self.tls(open, &mut faults),
+            tls: self.tls(open.filter(|_| !is_insecure), &mut faults),
             storage,
             durability,
             grpc,
@@ -343,15 +346,19 @@ impl Config {
         None
     }
 
-    fn tls(&self, open: Option<SocketAddr>, faults: &mut Faults) -> Option<TlsFiles> {
-        let is_insecure = match self.insecure.as_str() {
+    fn is_insecure(&self, faults: &mut Faults) -> bool {
+        match self.insecure.as_str() {
             "true" => true,
             "false" => false,
             other => {
                 faults.add(format!("--insecure is {other:?}; it is true or false"));
                 true
             }
-        };
+        }
+    }
+
+    /// `open` is an address that must not go without.
+    fn tls(&self, open: Option<SocketAddr>, faults: &mut Faults) -> Option<TlsFiles> {
         let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
         let client_ca = given(&self.tls_client_ca);
         match (given(&self.tls_cert), given(&self.tls_key)) {
@@ -369,7 +376,7 @@ impl Config {
                 faults.add("--tls-client-ca is given, and --tls-cert and --tls-key are not".to_owned());
             }
             (None, None) => {
-                if let Some(open) = open.filter(|_| !is_insecure) {
+                if let Some(open) = open {
                     faults.add(format!(
                         "{open} can be reached from other machines, and passwords and tokens would cross the network in clear text; give --tls-cert and --tls-key, or say --insecure if a proxy before the server does TLS"
                     ));

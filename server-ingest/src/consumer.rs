@@ -10,6 +10,8 @@
 //! - What a broker delivers twice is recognised where every door's repetitions are, by its `batch_id` or by its bytes.
 //! - A consumer that fails is started again, later each time, until the server stops.
 
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 #[cfg(feature = "redis")]
@@ -19,13 +21,17 @@ mod tests;
 
 use std::{
     future::Future,
+    path::Path,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use scouter_storage::{log::Door, otlp::Envelope};
+use scouter_storage::{
+    log::{BatchId, Door},
+    otlp::Envelope,
+};
 use scouter_tonic::broker::{JSON, OTLP_PROTOBUF, SCOUTER_PROTOBUF};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +42,7 @@ use crate::{
     error::IngestError,
     ingest::{Accepted, Ingest, Submission, request},
     receive::Received,
-    telemetry::Metrics,
+    telemetry::{Loss, Metrics},
 };
 
 /// Pause before a consumer that failed is started again; doubles up to [`MAX_BACK_OFF`].
@@ -44,6 +50,9 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
 const MAX_BACK_OFF: Duration = Duration::from_secs(30);
 /// One that worked for this long is started again without delay.
 const GOOD_RUN: Duration = Duration::from_secs(60);
+/// No answer of a broker for this long: there is none.
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// The future of [`Consumer::run`].
 pub type Running<'a> = Pin<Box<dyn Future<Output = Result<(), ConsumerError>> + Send + 'a>>;
@@ -58,9 +67,16 @@ pub trait Consumer: Send + Sync + 'static {
     fn run<'a>(&'a self, taker: &'a Taker, stop: &'a CancellationToken) -> Running<'a>;
 }
 
-/// The consumers that a configuration asks for.
-pub fn of(brokers: &Brokers) -> Vec<Arc<dyn Consumer>> {
+/// The consumers that a configuration asks for, in a server with this folder.
+pub fn of(brokers: &Brokers, storage: &Path) -> Vec<Arc<dyn Consumer>> {
     let mut consumers: Vec<Arc<dyn Consumer>> = Vec::new();
+    #[cfg(feature = "kafka")]
+    if let Some(broker) = &brokers.kafka {
+        let source = |number| Arc::new(kafka::KafkaSource::new(broker.clone(), storage, number)) as Arc<dyn Consumer>;
+        consumers.extend((0..broker.consumers).map(source));
+    }
+    #[cfg(not(feature = "kafka"))]
+    let _only_kafka_has_a_name_there = storage;
     #[cfg(feature = "redis")]
     if let Some(broker) = &brokers.redis {
         use self::redis::RedisSource;
@@ -122,8 +138,13 @@ impl Taker {
 
     /// Submits a message, again and again while the server cannot take it. `share` is the consumer's part of the memory.
     pub async fn take(&self, message: &Message, share: &Arc<Share>, stop: &CancellationToken) -> Fate {
+        self.take_known(message, None, share, stop).await
+    }
+
+    /// The same for a message whose sender gave it an id that is not in it.
+    pub async fn take_known(&self, message: &Message, id: Option<BatchId>, share: &Arc<Share>, stop: &CancellationToken) -> Fate {
         loop {
-            let error = match self.submit(message, share).await {
+            let error = match self.submit(message, id, share).await {
                 Ok(Accepted { receipt, refusal }) if receipt.spans == 0 && receipt.records == 0 && !refusal.is_empty() => {
                     return Fate::Dead(refusal);
                 }
@@ -139,9 +160,14 @@ impl Taker {
         }
     }
 
-    async fn submit(&self, message: &Message, share: &Arc<Share>) -> Result<Accepted, IngestError> {
+    /// Counts a message that no broker has any more and that is not stored.
+    pub fn lose(&self, loss: Loss) {
+        self.metrics.count_loss(loss);
+    }
+
+    async fn submit(&self, message: &Message, id: Option<BatchId>, share: &Arc<Share>) -> Result<Accepted, IngestError> {
         let submission = self.read(message, share).await.inspect_err(|error| self.metrics.count_refused(message.door, error))?;
-        self.ingest.submit(submission).await
+        self.ingest.submit(Submission { batch_id: submission.batch_id.or(id), ..submission }).await
     }
 
     async fn read(&self, message: &Message, share: &Arc<Share>) -> Result<Submission, IngestError> {
@@ -180,6 +206,8 @@ impl Message {
             OTLP_PROTOBUF => Kind::Otlp,
             JSON => Kind::Json,
             _ if self.payload.first() == Some(&b'{') => Kind::Json,
+            // A topic that an OpenTelemetry Collector writes.
+            _ if self.door == Door::Kafka && self.content_type.is_none() => Kind::Otlp,
             _ => Kind::Unknown,
         }
     }
@@ -195,12 +223,14 @@ pub fn supervise(consumer: Arc<dyn Consumer>, taker: Taker, stop: CancellationTo
             let (running, its_taker, its_stop) = (Arc::clone(&consumer), taker.clone(), stop.clone());
             // In a task of its own, so that a panic is one more reason to start again.
             let run = tokio::spawn(async move { running.run(&its_taker, &its_stop).await });
-            let error = match run.await {
-                Ok(Ok(())) if stop.is_cancelled() => break,
-                Ok(Ok(())) => "it ended without being asked to".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
+            let ended = run.await.unwrap_or_else(|panic| Err(ConsumerError(panic.to_string())));
+            if stop.is_cancelled() {
+                if let Err(error) = ended {
+                    tracing::warn!(consumer = name, %error, "a consumer failed while it stopped; the broker has what it did not finish");
+                }
+                break;
+            }
+            let error = ended.err().map_or_else(|| "it ended without being asked to".to_owned(), |error| error.to_string());
             failures = if began.elapsed() >= GOOD_RUN { 0 } else { failures.saturating_add(1) };
             let pause = back_off(failures);
             tracing::warn!(consumer = name, error, ?pause, "a consumer failed and is started again");
@@ -211,6 +241,25 @@ pub fn supervise(consumer: Arc<dyn Consumer>, taker: Taker, stop: CancellationTo
         }
         tracing::debug!(consumer = name, "a consumer ended");
     });
+}
+
+/// What `work` comes to, if it does so within [`ANSWER`].
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+async fn in_time<T, E>(what: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, ConsumerError>
+where
+    ConsumerError: From<E>,
+{
+    let done = tokio::time::timeout(ANSWER, work).await;
+    Ok(done.map_err(|_| ConsumerError(format!("{what} took longer than {} s", ANSWER.as_secs())))??)
+}
+
+/// What `work` comes to, unless the server stops first.
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+async fn unless_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = stop.cancelled() => None,
+        done = work => Some(done),
+    }
 }
 
 /// Doubles, with jitter.

@@ -181,10 +181,9 @@ async fn in_one_shape(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     let text = match axum::body::to_bytes(body, LONGEST_FAULT_BYTES).await {
         Ok(text) if !text.is_empty() => String::from_utf8_lossy(&text).into_owned(),
-        _ => match parts.headers.get(header::ALLOW).and_then(|methods| methods.to_str().ok()) {
-            Some(methods) => format!("this address is asked by {methods}"),
-            None => status.canonical_reason().unwrap_or("the request cannot be answered").to_owned(),
-        },
+        // Which ones axum writes into the header when this is done.
+        _ if status == StatusCode::METHOD_NOT_ALLOWED => "this address is asked by other methods; the header `allow` names them".to_owned(),
+        _ => status.canonical_reason().unwrap_or("the request cannot be answered").to_owned(),
     };
     let (told, body) = error_response(status, code_of(status), &text).into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);

@@ -68,6 +68,34 @@ struct DeniedLabels {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LossLabels {
+    reason: &'static str,
+}
+
+/// Why a message that was published, and that no broker keeps, is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Too many are under way.
+    NoRoom,
+    /// It never can be stored.
+    Unreadable,
+    /// The server stopped before there was room.
+    Stopping,
+}
+
+impl Loss {
+    const ALL: [Self; 3] = [Self::NoRoom, Self::Unreadable, Self::Stopping];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::NoRoom => "no_room",
+            Self::Unreadable => "unreadable",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 /// A quarter of a millisecond to sixteen seconds.
 fn request_seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
@@ -83,6 +111,7 @@ pub struct Metrics {
     rejected_spans: Family<DoorLabels, Counter>,
     rejected_records: Family<DoorLabels, Counter>,
     denied: Family<DeniedLabels, Counter>,
+    losses: Family<LossLabels, Counter>,
     stages: Family<StageLabels, Histogram>,
 }
 
@@ -125,6 +154,8 @@ impl Metrics {
         registry.register("ingest_rejected_records", "Monitoring records refused for ever, by door", rejected_records.clone());
         let denied = Family::default();
         registry.register("denied_requests", "Requests and logins that were not let in, by reason", denied.clone());
+        let losses = Family::default();
+        registry.register("published_losses", "Messages of Redis pub/sub that came and are not stored, by reason", losses.clone());
         let stages = Family::<StageLabels, Histogram>::new_with_constructor(request_seconds);
         registry.register_with_unit("ingest_stage", "Time a request takes in each part of its way", Unit::Seconds, stages.clone());
         connections.register(&mut registry);
@@ -137,12 +168,15 @@ impl Metrics {
         for reason in ["token", "password", "busy", "too_many_failures", "permission"] {
             drop(denied.get_or_create(&DeniedLabels { reason }));
         }
+        for loss in Loss::ALL {
+            drop(losses.get_or_create(&LossLabels { reason: loss.label() }));
+        }
         registry.register_collector(Box::new(StoreCollector(Arc::downgrade(store))));
         registry.register_collector(Box::new(AdmissionCollector(admission.clone())));
         for other in others {
             registry.register_collector(other);
         }
-        Arc::new(Self { registry, requests, bytes, spans, records, rejected_spans, rejected_records, denied, stages })
+        Arc::new(Self { registry, requests, bytes, spans, records, rejected_spans, rejected_records, denied, losses, stages })
     }
 
     pub(crate) fn time_stage(&self, stage: RequestStage, took: Duration) {
@@ -177,6 +211,10 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { door, outcome }).inc();
     }
 
+    pub(crate) fn count_loss(&self, loss: Loss) {
+        self.losses.get_or_create(&LossLabels { reason: loss.label() }).inc();
+    }
+
     pub(crate) fn count_denied(&self, denied: &Denied) {
         let reason = match denied {
             Denied::Token(_) => "token",
@@ -204,6 +242,7 @@ fn door_label(door: Door) -> &'static str {
         Door::ScouterHttp => "scouter_http",
         Door::RabbitMq => "rabbitmq",
         Door::Redis => "redis",
+        Door::Kafka => "kafka",
     }
 }
 

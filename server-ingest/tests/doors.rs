@@ -402,7 +402,7 @@ async fn a_wrong_method_or_path_is_told_as_every_other_error() {
         for field in ["error", "suggested_action"] {
             assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}: {body}");
         }
-        assert!(allow.is_none_or(|allow| body["error"].as_str().unwrap().contains(&allow)), "{body}");
+        assert_eq!(allow.is_some(), body["error"].as_str().unwrap().contains("the header `allow`"), "{body}");
     }
     // What a route takes is nobody's business but of those who may ask it.
     let answer = reqwest::Client::new().delete(server.url("http", "/api/v1/sql")).send().await.unwrap();

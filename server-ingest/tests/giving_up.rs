@@ -70,7 +70,9 @@ async fn a_question_whose_client_left_stops_and_gives_back_turn_and_memory() {
 async fn the_command_line_says_that_it_waits_and_control_c_stops_the_work() {
     let server = filled().await;
     let storage = server.folder.path().join("storage");
-    let typed = format!("{} sql --storage {} '{}'", env!("CARGO_BIN_EXE_scouter-server"), storage.display(), ENDLESS[0]);
+    // Whoever runs the tests in the background has them ignore the signal.
+    let typed =
+        format!("env --default-signal=INT {} sql --storage {} '{}'", env!("CARGO_BIN_EXE_scouter-server"), storage.display(), ENDLESS[0]);
     let mut terminal = Command::new("script");
     let terminal = terminal.args(["-qefc", &typed, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut asking = terminal.spawn().unwrap();

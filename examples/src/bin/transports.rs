@@ -1,14 +1,14 @@
 //! One program over each transport: a span and a feature go to a Scouter server, and the configuration object alone says how.
 //!
 //! `transports redis` reads `REDIS_ADDR` and `REDIS_CHANNEL`, `transports rabbitmq` `RABBITMQ_ADDR` and `RABBITMQ_QUEUE`, `transports http`
-//! `SCOUTER_SERVER_URI`, `transports grpc` `SCOUTER_GRPC_URI`.
+//! `SCOUTER_SERVER_URI`, `transports grpc` `SCOUTER_GRPC_URI`, `transports kafka` `KAFKA_BROKERS` and `KAFKA_TOPIC`.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 use scouter_exporter::{
-    GrpcConfig, HttpConfig, RabbitMqConfig, RedisConfig, TransportConfig, init_tracing,
+    GrpcConfig, HttpConfig, KafkaConfig, RabbitMqConfig, RedisConfig, TransportConfig, init_tracing,
     queue::{Metric, Metrics, Profile, RecordQueue, RecordQueueConfig},
 };
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -17,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 enum Way {
     Grpc,
     Http,
+    Kafka,
     Redis,
     #[value(name = "rabbitmq")]
     RabbitMq,
@@ -33,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     let transport: TransportConfig = match Arguments::parse().way {
         Way::Grpc => GrpcConfig::from_env()?.into(),
         Way::Http => HttpConfig::from_env()?.into(),
+        Way::Kafka => KafkaConfig::from_env()?.into(),
         Way::Redis => RedisConfig::from_env()?.into(),
         Way::RabbitMq => RabbitMqConfig::from_env()?.into(),
     };

@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     time::timeout,
 };
+
+pub(crate) mod kafka;
 
 /// A broker written in Erlang or Java, on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -23,15 +26,29 @@ pub(crate) const PASSWORD: &str = "brokers-password";
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Kafka,
     Redis,
     RabbitMq,
 }
 
-/// A running broker, or one that was killed.
+/// What is unusual about a broker.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Settings {
+    /// The largest message that it takes.
+    pub(crate) max_message_bytes: Option<usize>,
+    /// RabbitMQ: there is no room on its disk. It lets everybody in, and stops to read from whoever publishes.
+    pub(crate) is_full: bool,
+    /// Kafka: requests are not cut, because topics have one partition. So they have with a limit for messages, too.
+    pub(crate) has_one_partition: bool,
+}
+
+/// A running broker, or one that was killed. It listens in plaintext at one port, and with TLS at another.
 pub(crate) struct Broker {
     kind: Kind,
+    pub(crate) settings: Settings,
     pub(crate) port: u16,
-    /// RabbitMQ's other ports: for its own kind, and of the daemon that knows names.
+    pub(crate) tls_port: u16,
+    /// RabbitMQ's other ports: for its own kind, and of the daemon that knows names. Kafka's: without a password, and of its controller.
     ports: [u16; 2],
     folder: TempDir,
     running: Vec<Group>,
@@ -51,11 +68,34 @@ impl Drop for Group {
 
 impl Broker {
     pub(crate) async fn start(kind: Kind) -> Self {
-        let [port, first, second] = free_ports();
+        Self::start_with(kind, Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(kind: Kind, settings: Settings) -> Self {
+        let [port, tls_port, first, second] = free_ports();
         let folder = TempDir::new().expect("a folder for the broker");
-        let mut broker = Self { kind, port, ports: [first, second], folder, running: Vec::new() };
+        let mut broker = Self { kind, settings, port, tls_port, ports: [first, second], folder, running: Vec::new() };
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("a certificate");
+        std::fs::write(broker.certificate(), cert.pem()).expect("the folder is writable");
+        std::fs::write(broker.key(), signing_key.serialize_pem()).expect("the folder is writable");
         broker.revive().await;
         broker
+    }
+
+    /// PEM file with the certificate of the port with TLS, which no authority signed.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.path().join("certificate.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.folder.path().join("key.pem")
+    }
+
+    /// CPU time of its processes so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let groups: Vec<u32> = self.running.iter().filter_map(|group| group.0.id()).collect();
+        processes().filter(|process| groups.contains(&process.group)).map(|process| process.cpu).sum()
     }
 
     /// As `kill -9` does.
@@ -71,6 +111,7 @@ impl Broker {
     /// At the same port, with what is in its folder.
     pub(crate) async fn revive(&mut self) {
         match self.kind {
+            Kind::Kafka => self.start_kafka().await,
             Kind::Redis => self.start_redis(),
             Kind::RabbitMq => self.start_rabbitmq(),
         }
@@ -90,13 +131,39 @@ impl Broker {
 
     pub(crate) fn address(&self) -> String {
         match self.kind {
+            Kind::Kafka => format!("127.0.0.1:{}", self.port),
             Kind::Redis => format!("redis://:{PASSWORD}@127.0.0.1:{}", self.port),
             Kind::RabbitMq => format!("amqp://guest:guest@127.0.0.1:{}", self.port),
         }
     }
 
+    /// What tells a server of it.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let flags: &[&str] = match self.kind {
+            Kind::Kafka => &kafka::FLAGS,
+            Kind::Redis => &["--redis-addr"],
+            Kind::RabbitMq => &["--rabbitmq-addr"],
+        };
+        flags.iter().map(|flag| (*flag).to_owned()).chain([self.address()]).collect()
+    }
+
+    /// Kafka's, for those who have no password.
+    pub(crate) fn plain_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    /// Its processes stand still, or go on: connections stay, new ones are accepted, and nobody answers.
+    pub(crate) async fn signal(&self, name: &str) {
+        for group in &self.running {
+            let pid = group.0.id().expect("it is running");
+            let told = Command::new("kill").args([&format!("-{name}"), "--", &format!("-{pid}")]).status().await.expect("kill runs");
+            assert!(told.success(), "{:?} was gone", self.kind);
+        }
+    }
+
     async fn is_ready(&self) -> bool {
         match self.kind {
+            Kind::Kafka => kafka::is_ready(self.plain_address()).await,
             Kind::Redis => {
                 let connection = async { redis::Client::open(self.address())?.get_multiplexed_async_connection().await };
                 match connection.await {
@@ -114,10 +181,22 @@ impl Broker {
         }
     }
 
+    async fn start_kafka(&mut self) {
+        let pem = [self.key(), self.certificate()].map(|file| std::fs::read_to_string(file).expect("it is there"));
+        std::fs::write(self.folder.path().join("store.pem"), pem.concat()).expect("the folder is writable");
+        let command = kafka::command(self.folder.path(), self.port, self.tls_port, self.ports, self.settings).await;
+        self.spawn(command);
+    }
+
     fn start_redis(&mut self) {
         let mut command = Command::new(program("redis-server", &[]));
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--requirepass", PASSWORD]);
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(self.folder.path());
+        command.args(["--tls-port", &self.tls_port.to_string(), "--tls-auth-clients", "no", "--tls-cert-file"]).arg(self.certificate());
+        command.arg("--tls-ca-cert-file").arg(self.certificate()).arg("--tls-key-file").arg(self.key());
+        if let Some(bytes) = self.settings.max_message_bytes {
+            command.args(["--proto-max-bulk-len", &bytes.to_string()]);
+        }
         self.spawn(command);
     }
 
@@ -128,8 +207,18 @@ impl Broker {
         self.spawn(daemon);
         let path = self.folder.path().to_owned();
         let config = path.join("rabbitmq.conf");
-        std::fs::write(&config, "vm_memory_high_watermark.absolute = 512MB\ndisk_free_limit.absolute = 10MB\n")
-            .expect("the folder is writable");
+        let least_free_disk = if self.settings.is_full { "1000000GB" } else { "10MB" };
+        let mut lines = vec![
+            "vm_memory_high_watermark.absolute = 512MB".to_owned(),
+            format!("disk_free_limit.absolute = {least_free_disk}"),
+            format!("listeners.ssl.default = 127.0.0.1:{}", self.tls_port),
+            format!("ssl_options.cacertfile = {}", self.certificate().display()),
+            format!("ssl_options.certfile = {}", self.certificate().display()),
+            format!("ssl_options.keyfile = {}", self.key().display()),
+            "ssl_options.verify = verify_none".to_owned(),
+        ];
+        lines.extend(self.settings.max_message_bytes.map(|bytes| format!("max_message_size = {bytes}")));
+        std::fs::write(&config, lines.join("\n") + "\n").expect("the folder is writable");
         std::fs::write(path.join("plugins"), "[].\n").expect("the folder is writable");
         // Debian's own start script changes to another user; this is what it starts.
         let mut command = Command::new(program("rabbitmq-server", &["/usr/lib/rabbitmq/bin"]));
@@ -166,6 +255,28 @@ impl Broker {
         let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
         log.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
     }
+}
+
+/// One line of `/proc`.
+pub(crate) struct Process {
+    pub(crate) id: u32,
+    pub(crate) group: u32,
+    /// In itself and in the kernel for it.
+    pub(crate) cpu: Duration,
+}
+
+/// All processes there are.
+pub(crate) fn processes() -> impl Iterator<Item = Process> {
+    // Linux has counted a hundred ticks a second for programs since before there were brokers.
+    const TICK: Duration = Duration::from_millis(10);
+    std::fs::read_dir("/proc").expect("Linux").flatten().filter_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // Its name, in brackets, may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let ticks = fields.get(11)?.parse::<u32>().ok()? + fields.get(12)?.parse::<u32>().ok()?;
+        Some(Process { id, group: fields.get(2)?.parse().ok()?, cpu: TICK * ticks })
+    })
 }
 
 /// Ports that nobody has now, and that nobody gets while a broker is not there yet or is dead: they are below those that the operating system

@@ -138,6 +138,11 @@ impl Server {
         answer["token"].as_str().expect("guest may log in on loopback").to_owned()
     }
 
+    /// Its process, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     pub(crate) fn storage(&self) -> &Path {
         &self.storage
     }

@@ -6,9 +6,14 @@
 mod brokered;
 mod consumers;
 mod contract;
+mod cost;
 mod direct;
+mod proxy;
+mod silence;
+mod topics;
+mod wire;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use scouter_examples::spans::{Envelope, Size, SpanSource};
 use scouter_exporter::{Transport, TransportConfig};
@@ -21,6 +26,8 @@ use crate::brokers::{Broker, Kind};
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What a receiver takes at most that was asked to be small: less than every transport's own limit.
+const RECEIVERS_LIMIT: usize = 1 << 20;
 /// 2026-03-01: the tables partition by day.
 const START_UNIX_NANO: u64 = 1_772_323_200_000_000_000;
 
@@ -31,6 +38,26 @@ pub(crate) trait Route: Sized {
 
     /// A configuration that reaches the receiver.
     fn config(&self) -> TransportConfig;
+
+    /// Everything set up with a receiver that takes no request above [`RECEIVERS_LIMIT`]. `None` where there is no such limit.
+    async fn open_small() -> Option<Self> {
+        None
+    }
+
+    /// Where requests go. `None` where that is no address, and nothing can stand in between.
+    fn address(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// A configuration that reaches the receiver by way of `address`.
+    fn config_at(&self, _address: SocketAddr) -> TransportConfig {
+        self.config()
+    }
+
+    /// CPU time so far: of a broker in between, and of the server.
+    fn cpu(&self) -> [Duration; 2] {
+        [Duration::ZERO; 2]
+    }
 
     /// One whose password is `wrong-password`, if there are passwords.
     fn config_with_wrong_password(&self) -> Option<TransportConfig>;
@@ -47,8 +74,8 @@ pub(crate) trait Route: Sized {
     /// It is there again, at the same address, with what it had.
     async fn revive(&mut self);
 
-    /// Waits until as many spans as that are there, and sees that they do not become more.
-    async fn expect_spans(&self, expected: u64) {
+    /// Waits until as many spans as that are there.
+    async fn expect_at_least(&self, expected: u64) {
         let arrived = async {
             while self.spans().await < expected {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -57,6 +84,11 @@ pub(crate) trait Route: Sized {
         if timeout(PATIENCE, arrived).await.is_err() {
             panic!("{} of {expected} spans arrived", self.spans().await);
         }
+    }
+
+    /// Waits until as many spans as that are there, and sees that they do not become more.
+    async fn expect_spans(&self, expected: u64) {
+        self.expect_at_least(expected).await;
         assert_eq!(self.spans().await, expected, "spans arrived more than once");
     }
 }
@@ -77,13 +109,16 @@ fn built(config: TransportConfig) -> std::sync::Arc<dyn Transport> {
 /// One word on the command line of the example decides.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_program_runs_over_each_transport() {
-    let (redis, rabbitmq) = tokio::join!(Broker::start(Kind::Redis), Broker::start(Kind::RabbitMq));
-    let (redis_address, rabbitmq_address) = (redis.address(), rabbitmq.address());
-    let receiver = direct::Receiver::start(&["--redis-addr", &redis_address, "--rabbitmq-addr", &rabbitmq_address]).await;
+    let (kafka, redis, rabbitmq) = tokio::join!(Broker::start(Kind::Kafka), Broker::start(Kind::Redis), Broker::start(Kind::RabbitMq));
+    // The listener that asks for a password is for the others.
+    let (kafka_address, redis_address, rabbitmq_address) = (kafka.plain_address(), redis.address(), rabbitmq.address());
+    let flags = ["--kafka-brokers", &kafka_address[..], "--redis-addr", &redis_address, "--rabbitmq-addr", &rabbitmq_address];
+    let receiver = direct::Receiver::start(&flags).await;
     let (grpc, http) = (format!("http://{}", receiver.addresses.grpc), format!("http://{}", receiver.addresses.http));
     for (number, (way, variable, address)) in [
         ("grpc", "SCOUTER_GRPC_URI", &grpc),
         ("http", "SCOUTER_SERVER_URI", &http),
+        ("kafka", "KAFKA_BROKERS", &kafka_address),
         ("redis", "REDIS_ADDR", &redis_address),
         ("rabbitmq", "RABBITMQ_ADDR", &rabbitmq_address),
     ]
@@ -101,14 +136,14 @@ async fn the_same_program_runs_over_each_transport() {
         };
         timeout(PATIENCE, arrived).await.unwrap_or_else(|_| panic!("what went by {way} is not there"));
     }
-    assert_eq!((receiver.count("spans").await, receiver.count("custom_drift").await), (4, 4));
+    assert_eq!((receiver.count("spans").await, receiver.count("custom_drift").await), (5, 5));
 }
 
 /// One module of tests a route.
 macro_rules! routes {
     ($($name:ident: $route:ty),* $(,)?) => {$(
         mod $name {
-            use super::contract;
+            use super::{contract, silence};
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn ok_means_taken_over() {
@@ -128,6 +163,21 @@ macro_rules! routes {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn large_requests_arrive_whole_or_are_refused() {
                 contract::large_requests_arrive_whole_or_are_refused::<$route>().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn what_the_receiver_finds_too_large_fails_alone() {
+                contract::what_the_receiver_finds_too_large_fails_alone::<$route>().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn each_call_ends_by_its_own_deadline_before_a_silent_receiver() {
+                silence::each_call_ends_by_its_own_deadline_before_a_silent_receiver::<$route>().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_shutdown_waits_for_a_slow_receiver_and_not_for_a_silent_one() {
+                silence::a_shutdown_waits_for_a_slow_receiver_and_not_for_a_silent_one::<$route>().await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,6 +217,7 @@ routes! {
     memory: super::direct::Memory,
     grpc: super::direct::Grpc,
     http: super::direct::Http,
+    kafka: super::brokered::Kafka,
     redis: super::brokered::Redis,
     rabbitmq: super::brokered::RabbitMq,
 }

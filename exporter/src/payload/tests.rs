@@ -7,8 +7,8 @@ use prost::Message;
 use scouter_tonic::{
     grpc::InsertMessageRequest,
     message::{
-        AgentTaskRecord, AgentWorkflowRecord, CustomMetricRecord, EvalRecord, MonitoringRecord, ObservabilityRecord, PsiRecord, SpcRecord,
-        TagRecord, monitoring_record::Record,
+        AgentTaskRecord, AgentWorkflowRecord, CustomMetricRecord, EvalRecord, MonitoringRecord, ObservabilityRecord, PsiRecord,
+        RecordGroup, SpcRecord, TagRecord, monitoring_record::Record, record_group::Kind,
     },
 };
 use serde_json::Value;
@@ -305,4 +305,23 @@ fn times_have_the_digits_they_need() {
     ] {
         assert_eq!(rfc3339(unix_nano), text);
     }
+}
+
+#[test]
+fn what_is_no_record_is_left_out_and_counted() {
+    let group = RecordGroup {
+        kind: Kind::Custom.into(),
+        names: vec!["mae".to_owned()],
+        name_indexes: vec![0, 7, 0],
+        step_nanos: vec![1; 3],
+        values: vec![0.5, 0.5, f64::NAN],
+        ..RecordGroup::default()
+    };
+    let unknown = RecordGroup { values: vec![1.0; 5], ..RecordGroup::default() };
+    let mut request = of_records([Record::Group(group), Record::Group(unknown)]);
+    request.records.push(MonitoringRecord::default());
+    let messages = json_of(&request, EvalNames::GenAi);
+    let json: Value = serde_json::from_str(texts(&messages)[0]).unwrap();
+    // A row without a name, one with NaN, five of no kind, and a record that is empty.
+    assert_eq!((json["records"].as_array().unwrap().len(), messages.left_out), (1, 8));
 }

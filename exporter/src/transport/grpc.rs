@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use scouter_tonic::client::{CallError, GrpcClient, TokenProvider};
+use scouter_tonic::client::{CallError, CallErrorKind, GrpcClient, TokenProvider, shown_address};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -43,7 +43,8 @@ impl GrpcTransport {
                 }
             }
         }
-        self.json.send(&request, |json| async move { client.insert_message_record(json, deadline).await.map(drop) }).await
+        let send = |json| async move { client.insert_message_record(json, deadline).await.map(drop).map_err(of_a_json_server) };
+        self.json.send(&request, send).await
     }
 }
 
@@ -67,13 +68,22 @@ impl Transport for GrpcTransport {
     }
 
     fn component(&self) -> (&'static str, String) {
-        ("otlp_grpc_span_exporter", self.client.config().server_uri.clone())
+        ("otlp_grpc_span_exporter", shown_address(&self.client.config().server_uri))
     }
 }
 
 impl fmt::Debug for GrpcTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Scouter").field(self.client.config()).finish()
+    }
+}
+
+/// A server that reads JSON alone says RESOURCE_EXHAUSTED and means: come again. OUT_OF_RANGE is what it says of what is too large.
+fn of_a_json_server(error: CallError) -> CallError {
+    if error.code() == Code::ResourceExhausted {
+        CallError::new(CallErrorKind::Retryable, Code::Unavailable, error.message())
+    } else {
+        error
     }
 }
 

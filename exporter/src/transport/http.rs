@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use prost::Message;
 use scouter_tonic::{
-    client::{CallError, CallErrorKind, Granted, Login, Token, Tokens},
+    client::{CallError, CallErrorKind, Granted, Login, Token, Tokens, shown_address},
     grpc::InsertMessageResponse,
 };
 use serde::Deserialize;
@@ -43,7 +43,7 @@ impl HttpTransport {
         let base = settings.address()?;
         let under = |path: &str| {
             let uri = format!("{}{path}", base.trim_end_matches('/'));
-            uri.parse::<Uri>().map_err(|_| ConfigFault::ServerUri { uri: base.clone(), reason: "it is not a URI".to_owned() })
+            uri.parse::<Uri>().map_err(|_| ConfigFault::ServerUri { uri: shown_address(&base), reason: "it is not a URI".to_owned() })
         };
         Ok(Self {
             message: under("/scouter/message")?,
@@ -148,7 +148,8 @@ impl Login for HttpTransport {
     fn tell_refused(&self, error: &CallError) {
         let HttpConfig { server_uri, username, .. } = &self.config;
         let message = error.message();
-        tracing::error!(server = %server_uri, username = %username, message, "the server refuses user and password; nothing is sent until it accepts them");
+        let server = shown_address(server_uri);
+        tracing::error!(server, username = %username, message, "the server refuses user and password; nothing is sent until it accepts them");
     }
 }
 
@@ -179,7 +180,7 @@ impl Transport for HttpTransport {
     }
 
     fn component(&self) -> (&'static str, String) {
-        ("otlp_http_span_exporter", self.config.server_uri.clone())
+        ("otlp_http_span_exporter", shown_address(&self.config.server_uri))
     }
 }
 

@@ -6,7 +6,7 @@ mod tests;
 use std::{fmt, path::PathBuf, time::Duration};
 
 use scouter_tonic::{
-    client::{Compression, ConfigError, ConfigFault, DEFAULT_TIMEOUT, Payload, Secret},
+    client::{Compression, ConfigError, ConfigFault, DEFAULT_TIMEOUT, Payload, Secret, shown_address, truth},
     limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
 };
 
@@ -116,13 +116,7 @@ impl HttpConfig {
         if let Some(token) = read("SCOUTER_AUTH_TOKEN") {
             config.auth_token = Secret::new(token);
         }
-        if let Some(insecure) = read("SCOUTER_HTTP_INSECURE") {
-            match insecure.to_ascii_lowercase().as_str() {
-                "true" | "1" => config.insecure = true,
-                "false" | "0" => config.insecure = false,
-                _ => faults.push(ConfigFault::Variable { name: "SCOUTER_HTTP_INSECURE", value: insecure, expected: "true or false" }),
-            }
-        }
+        config.insecure = truth("SCOUTER_HTTP_INSECURE", read("SCOUTER_HTTP_INSECURE"), &mut faults);
         config.ca_file = read("SCOUTER_HTTP_CA_FILE").map(PathBuf::from);
         (config, faults)
     }
@@ -135,7 +129,7 @@ impl HttpConfig {
         let mut faults = self.as_grpc().validate().err().map(|error| error.faults).unwrap_or_default();
         if self.server_uri.trim().starts_with("unix:") {
             let reason = "HTTP over a unix socket is not supported".to_owned();
-            faults.push(ConfigFault::ServerUri { uri: self.server_uri.clone(), reason });
+            faults.push(ConfigFault::ServerUri { uri: shown_address(&self.server_uri), reason });
         }
         if !self.auth_token.is_empty() && http::HeaderValue::from_str(self.auth_token.reveal()).is_err() {
             faults.push(ConfigFault::Setting { name: "auth_token", expected: "printable ASCII" });

@@ -36,12 +36,7 @@ impl JsonForm {
         let mut bytes = 0;
         for (index, message) in json.messages.into_iter().enumerate() {
             bytes += message.json.len() as u64;
-            let sent = send(message.json).await;
-            match sent {
-                // Of such a server: come again. It says OUT_OF_RANGE of what is too large.
-                Err(error) if error.code() == Code::ResourceExhausted => {
-                    return Err(CallError::new(CallErrorKind::Retryable, Code::Unavailable, error.message()));
-                }
+            match send(message.json).await {
                 Err(error) if message.has_evaluations && error.code() == Code::InvalidArgument => {
                     // It may be of the version that has the other names.
                     let other = to_json(request, names.other()).map_err(unreadable)?.messages.into_iter().nth(index);

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
-use scouter_tonic::client::{CallError, DEFAULT_TIMEOUT, GrpcClient, TraceExportAnswer, quiet::aloud};
+use scouter_tonic::client::{CallError, DEFAULT_TIMEOUT, GrpcClient, TraceExportAnswer, quiet::aloud, shown_address};
 use tokio::time::Instant;
 
 use super::{Limits, Sent, Transport, TransportFuture, check_length, count, grpc::renewed, http_client::HttpClient};
@@ -35,7 +35,7 @@ impl OtlpTransport {
                 let uri = settings
                     .server_uri
                     .parse()
-                    .map_err(|_| ConfigFault::Endpoint { uri: config.endpoint.clone(), reason: "it is not a URI".to_owned() })?;
+                    .map_err(|_| ConfigFault::Endpoint { uri: shown_address(&config.endpoint), reason: "it is not a URI".to_owned() })?;
                 Client::Http(Box::new(HttpClient::new(&settings)?), uri)
             }
         };
@@ -90,8 +90,8 @@ impl Transport for OtlpTransport {
 
     fn component(&self) -> (&'static str, String) {
         match &self.client {
-            Client::Grpc(client) => ("otlp_grpc_span_exporter", client.config().server_uri.clone()),
-            Client::Http(_, uri) => ("otlp_http_span_exporter", uri.to_string()),
+            Client::Grpc(client) => ("otlp_grpc_span_exporter", shown_address(&client.config().server_uri)),
+            Client::Http(_, uri) => ("otlp_http_span_exporter", shown_address(&uri.to_string())),
         }
     }
 }
@@ -100,7 +100,7 @@ impl fmt::Debug for OtlpTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.client {
             Client::Grpc(client) => f.debug_tuple("OtlpGrpc").field(client.config()).finish(),
-            Client::Http(client, uri) => f.debug_tuple("OtlpHttp").field(uri).field(client).finish(),
+            Client::Http(client, uri) => f.debug_tuple("OtlpHttp").field(&shown_address(&uri.to_string())).field(client).finish(),
         }
     }
 }

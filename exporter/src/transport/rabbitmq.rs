@@ -1,6 +1,7 @@
 //! RabbitMQ: a persistent message a request, in a durable queue, confirmed by the broker before `send` is `Ok`.
 
 mod link;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -13,12 +14,15 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 use scouter_tonic::{
     broker::{DEFAULT_NAME, JSON, SCOUTER_PROTOBUF},
-    client::{CallError, DEFAULT_TIMEOUT, Payload, Secret, TlsFiles},
+    client::{CallError, DEFAULT_TIMEOUT, Payload, Secret, TlsFiles, bounds_faults, is_loopback, shown_address, truth},
 };
 use tokio::time::{Instant, timeout_at};
 
-use self::link::Link;
-use super::{Limits, Sent, Transport, TransportFuture, broker, check_length, http_client::tls, json::JsonForm, pause::Pause};
+use self::{
+    link::{Broker, Link},
+    waiting::BY_ANOTHER,
+};
+use super::{Limits, Sent, Transport, TransportFuture, check_length, http_client::tls, json::JsonForm, pause::Pause, slot::Slot};
 use crate::{ConfigError, ConfigFault, GrpcConfig};
 
 /// What a RabbitMQ of today takes without being told otherwise is 16 MiB; older ones take more.
@@ -128,7 +132,7 @@ impl RabbitMqConfig {
         if let Some(queue) = read("RABBITMQ_QUEUE") {
             config.queue = queue;
         }
-        config.insecure = broker::truth("RABBITMQ_INSECURE", read("RABBITMQ_INSECURE"), &mut faults);
+        config.insecure = truth("RABBITMQ_INSECURE", read("RABBITMQ_INSECURE"), &mut faults);
         config.ca_file = read("RABBITMQ_CA_FILE").map(PathBuf::from);
         if let Some(address) = read("RABBITMQ_ADDR") {
             match config.clone().at(&address) {
@@ -145,14 +149,9 @@ impl RabbitMqConfig {
     /// It is no such address.
     pub fn at(mut self, address: &str) -> Result<Self, ConfigFault> {
         let fault = || ConfigFault::Endpoint {
-            uri: broker::without_user_info(address),
+            uri: shown_address(address),
             reason: "the address of RabbitMQ is amqp://user:password@host:port/virtual-host or amqps://...".to_owned(),
         };
-        // `amqp://user:pass/word@host` and `amqp://user:pass?word@host` have a host `user`, and half a password where it would be shown.
-        let behind_scheme = address.split_once("://").map_or(address, |(_, rest)| rest);
-        if behind_scheme.find(['/', '?', '#']).is_some_and(|end| behind_scheme[end..].contains('@')) {
-            return Err(fault());
-        }
         let uri: Uri = address.trim().parse().map_err(|_| fault())?;
         let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();
         self.tls = match scheme.as_str() {
@@ -168,6 +167,10 @@ impl RabbitMqConfig {
             self.username = plain(username)?;
             self.password = plain(password)?.into();
         }
+        // Of a password with a slash or a question mark that is not escaped, the rest is no virtual host, to be shown as one.
+        if uri.path_and_query().is_some_and(|rest| rest.as_str().contains('@')) {
+            return Err(fault());
+        }
         let path = uri.path().trim_start_matches('/');
         if !path.is_empty() {
             self.virtual_host = plain(path)?;
@@ -180,7 +183,7 @@ impl RabbitMqConfig {
     /// # Errors
     /// Every fault found.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let mut faults = broker::bounds_faults(self.timeout, self.max_request_bytes);
+        let mut faults = bounds_faults(self.timeout, self.max_request_bytes);
         if self.host.is_empty() {
             faults.push(ConfigFault::Setting { name: "host", expected: "a host" });
         }
@@ -195,7 +198,7 @@ impl RabbitMqConfig {
                 faults.push(ConfigFault::Setting { name, expected: "at most 200 bytes" });
             }
         }
-        if !self.tls && !self.insecure && !broker::is_loopback(&self.host) {
+        if !self.tls && !self.insecure && !is_loopback(&self.host) {
             faults.push(ConfigFault::Plaintext { host: self.host.clone() });
         }
         faults.extend(self.files().validate().err().map(|error| error.faults).unwrap_or_default());
@@ -239,7 +242,8 @@ impl fmt::Debug for RabbitMqConfig {
 pub(crate) struct RabbitMqTransport {
     config: RabbitMqConfig,
     arguments: OpenConnectionArguments,
-    link: tokio::sync::Mutex<Option<Arc<Link>>>,
+    broker: Arc<Broker>,
+    link: Slot<Link>,
     pause: Pause,
     json: JsonForm,
 }
@@ -258,7 +262,7 @@ impl RabbitMqTransport {
             let settings = tls(&TlsFiles::read(&config.files())?)?;
             arguments.tls_adaptor(TlsAdaptor::new(Arc::new(settings).into(), config.host.clone()));
         }
-        Ok(Self { config, arguments, link: Default::default(), pause: Pause::default(), json: JsonForm::default() })
+        Ok(Self { config, arguments, broker: Arc::default(), link: Slot::default(), pause: Pause::default(), json: JsonForm::default() })
     }
 
     async fn send_once(&self, request: Bytes, deadline: Instant) -> Result<Sent, CallError> {
@@ -266,41 +270,37 @@ impl RabbitMqTransport {
         check_length(&request, self.config.max_request_bytes)?;
         let bytes = request.len() as u64;
         let sent = match self.config.payload {
-            Payload::Json => self.json.send(&request, |json| async move { self.publish(JSON, json, deadline).await }).await,
+            Payload::Json => self.json.send(&request, |json| async move { self.publish(JSON, json.into(), deadline).await }).await,
             Payload::Auto => {
-                let published = self.publish(SCOUTER_PROTOBUF, request.into(), deadline).await;
+                let published = self.publish(SCOUTER_PROTOBUF, request, deadline).await;
                 published.map(|()| Sent { bytes, ..Sent::default() })
             }
         };
         self.pause.note("rabbitmq", sent)
     }
 
-    async fn publish(&self, content_type: &'static str, body: Vec<u8>, deadline: Instant) -> Result<(), CallError> {
-        let mut used = None;
-        let exchange = async {
-            let link = self.connected().await?;
-            used = Some(Arc::clone(&link));
-            link.publish(&self.config.queue, content_type, body).await
-        };
-        let published = timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(CallError::deadline("RabbitMQ")));
-        if let (Err(_), Some(used)) = (&published, used) {
-            // Whether it is the connection that is dead is not known: the next call makes a new one.
-            let mut link = self.link.lock().await;
-            if link.as_ref().is_some_and(|link| Arc::ptr_eq(link, &used)) {
-                *link = None;
+    async fn publish(&self, content_type: &'static str, body: Bytes, deadline: Instant) -> Result<(), CallError> {
+        loop {
+            // JSON is larger than the request it stands for.
+            check_length(&body, self.config.max_request_bytes.min(self.broker.max_message_bytes()))?;
+            let mut used = None;
+            let exchange = async {
+                let open = || Link::open(self.arguments.clone(), self.config.queue.clone(), Arc::clone(&self.broker));
+                let link = self.link.connection(Link::is_open, open).await?;
+                used = Some(Arc::clone(&link));
+                link.publish(&self.config.queue, content_type, body.clone()).await
+            };
+            let published = timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(CallError::deadline("RabbitMQ")));
+            let Err(error) = published else { return Ok(()) };
+            if let Some(used) = used {
+                // Whether it is the connection that is dead is not known: the next call makes a new one.
+                self.link.forget(&used);
+            }
+            // Whose message closed the channel has his own error by now, and is not sent another time: this one need not fail with it.
+            if error.code() != BY_ANOTHER || Instant::now() >= deadline {
+                return Err(error);
             }
         }
-        published
-    }
-
-    async fn connected(&self) -> Result<Arc<Link>, CallError> {
-        let mut link = self.link.lock().await;
-        if let Some(link) = link.as_ref().filter(|link| link.is_open()) {
-            return Ok(Arc::clone(link));
-        }
-        let opened = Arc::new(Link::open(&self.arguments, &self.config.queue).await?);
-        *link = Some(Arc::clone(&opened));
-        Ok(opened)
     }
 }
 
@@ -311,12 +311,9 @@ impl Transport for RabbitMqTransport {
 
     fn close(&self, deadline: Instant) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            let closing = async {
-                if let Some(link) = self.link.lock().await.take().and_then(Arc::into_inner) {
-                    link.close().await;
-                }
-            };
-            let _in_time_or_not = timeout_at(deadline, closing).await;
+            if let Some(link) = self.link.take() {
+                let _in_time_or_not = timeout_at(deadline, link.close()).await;
+            }
         })
     }
 
@@ -333,7 +330,8 @@ impl Transport for RabbitMqTransport {
         Arc::new(Self {
             config: self.config.clone(),
             arguments: self.arguments.clone(),
-            link: Default::default(),
+            broker: Arc::clone(&self.broker),
+            link: Slot::default(),
             pause: Pause::default(),
             json: self.json.clone(),
         })

@@ -9,26 +9,32 @@ mod tests;
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use ::redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError, ServerErrorKind,
+    TlsCertificates, aio::MultiplexedConnection,
 };
 use bytes::Bytes;
 use scouter_tonic::{
     broker::{CONTENT_TYPE, DEFAULT_NAME, JSON, PAYLOAD, SCOUTER_PROTOBUF},
-    client::{CallError, CallErrorKind, DEFAULT_TIMEOUT, Payload, Secret, TlsFiles},
+    client::{CallError, CallErrorKind, DEFAULT_TIMEOUT, Payload, Secret, TlsFiles, bounds_faults, is_loopback, shown_address, truth},
     limits::MAX_REQUEST_BYTES,
 };
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
-use super::{Limits, Sent, Transport, TransportFuture, broker, check_length, json::JsonForm, pause::Pause};
+use super::{Limits, Sent, Transport, TransportFuture, check_length, json::JsonForm, pause::Pause, slot::Slot};
 use crate::{ConfigError, ConfigFault, GrpcConfig};
 
 const DEFAULT_ADDRESS: &str = "redis://127.0.0.1:6379";
+/// Redis's own setting.
+const MAX_VALUE: &str = "proto-max-bulk-len";
 
 /// How Redis keeps what is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,7 +124,7 @@ impl RedisConfig {
             Some((mode, _)) if mode == "pubsub" => config.mode = RedisMode::PubSub,
             Some((_, value)) => faults.push(ConfigFault::Variable { name: "REDIS_MODE", value, expected: "stream or pubsub" }),
         }
-        config.insecure = broker::truth("REDIS_INSECURE", read("REDIS_INSECURE"), &mut faults);
+        config.insecure = truth("REDIS_INSECURE", read("REDIS_INSECURE"), &mut faults);
         config.ca_file = read("REDIS_CA_FILE").map(PathBuf::from);
         (config, faults)
     }
@@ -128,17 +134,17 @@ impl RedisConfig {
     /// # Errors
     /// Every fault found.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let mut faults = broker::bounds_faults(self.timeout, self.max_request_bytes);
+        let mut faults = bounds_faults(self.timeout, self.max_request_bytes);
         if self.channel.is_empty() {
             faults.push(ConfigFault::Setting { name: "channel", expected: "a name" });
         }
         match self.address.reveal().into_connection_info() {
             Ok(info) => {
                 let has_password = info.redis_settings().password().is_some();
-                if let ::redis::ConnectionAddr::Tcp(host, _) = info.addr()
+                if let ConnectionAddr::Tcp(host, _) = info.addr()
                     && has_password
                     && !self.insecure
-                    && !broker::is_loopback(host)
+                    && !is_loopback(host)
                 {
                     faults.push(ConfigFault::Plaintext { host: host.clone() });
                 }
@@ -153,7 +159,7 @@ impl RedisConfig {
 
     /// The address without user and password.
     pub fn shown_address(&self) -> String {
-        broker::without_user_info(self.address.reveal())
+        shown_address(self.address.reveal())
     }
 }
 
@@ -175,9 +181,11 @@ impl fmt::Debug for RedisConfig {
 pub(crate) struct RedisTransport {
     config: RedisConfig,
     client: Client,
-    connection: Mutex<Option<MultiplexedConnection>>,
-    /// Held while a connection is made: many calls wait for one.
-    connecting: tokio::sync::Mutex<()>,
+    /// Who logs in, and which database.
+    login: RedisConnectionInfo,
+    connection: Slot<MultiplexedConnection>,
+    /// What Redis takes as one value. It hangs up on a larger one, and on everybody else who uses the connection.
+    max_value_bytes: AtomicUsize,
     pause: Pause,
     json: JsonForm,
 }
@@ -187,19 +195,23 @@ impl RedisTransport {
         config.validate()?;
         let fault = |error: RedisError| ConfigFault::Tls { reason: error.to_string() };
         let root_cert = TlsFiles::read(&GrpcConfig { ca_file: config.ca_file.clone(), ..GrpcConfig::default() })?.ca_pem;
-        let address = config.address.reveal();
-        let client = if address.starts_with("rediss:") {
+        let info = config.address.reveal().into_connection_info().map_err(fault)?;
+        let login = info.redis_settings().clone();
+        // The client takes whatever goes wrong with a login for a wrong password. It is told of none, and this transport logs in itself.
+        let info = info.set_redis_settings(RedisConnectionInfo::default());
+        let client = if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
             // The client takes the process's provider of cryptography; where there is none yet, it is the one that the other transports use.
             let _there_was_one = rustls::crypto::ring::default_provider().install_default();
-            Client::build_with_tls(address, TlsCertificates { client_tls: None, root_cert }).map_err(fault)?
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert }).map_err(fault)?
         } else {
-            Client::open(address).map_err(fault)?
+            Client::open(info).map_err(fault)?
         };
         Ok(Self {
             config,
             client,
-            connection: Mutex::default(),
-            connecting: tokio::sync::Mutex::default(),
+            login,
+            connection: Slot::default(),
+            max_value_bytes: AtomicUsize::new(usize::MAX),
             pause: Pause::default(),
             json: JsonForm::default(),
         })
@@ -221,8 +233,15 @@ impl RedisTransport {
     }
 
     async fn put(&self, content_type: &str, payload: &[u8], deadline: Instant) -> Result<(), CallError> {
+        let mut used = None;
         let exchange = async {
-            let mut connection = self.connected().await?;
+            let opened = self.connection.connection(|_| true, || self.open()).await;
+            let connection = opened.map_err(|error| (error, false))?;
+            // JSON is larger than the request it stands for.
+            let max_bytes = self.config.max_request_bytes.min(self.max_value_bytes.load(Ordering::Relaxed));
+            check_length(payload, max_bytes).map_err(|error| (error, false))?;
+            used = Some(Arc::clone(&connection));
+            let mut connection = MultiplexedConnection::clone(&connection);
             let mut command = match self.config.mode {
                 RedisMode::Stream => ::redis::cmd("XADD"),
                 RedisMode::PubSub => ::redis::cmd("PUBLISH"),
@@ -236,52 +255,83 @@ impl RedisTransport {
                 RedisMode::PubSub => match command.arg(payload).query_async::<u64>(&mut connection).await {
                     Ok(0) => {
                         let words = format!("nobody listens to the channel `{}`", self.config.channel);
-                        return Err(CallError::new(CallErrorKind::Retryable, Code::Unavailable, words));
+                        return Err((CallError::new(CallErrorKind::Retryable, Code::Unavailable, words), false));
                     }
                     heard => heard.map(drop),
                 },
             }
-            .map_err(|error| self.failed(&error))
+            .map_err(|error| (failed(&error), is_worn_out(&error)))
         };
-        timeout_at(deadline, exchange).await.unwrap_or_else(|_| {
+        let (error, is_worn_out) = match timeout_at(deadline, exchange).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failed)) => failed,
             // It may be the connection that is dead.
-            self.forget_connection();
-            Err(CallError::deadline("Redis"))
-        })
+            Err(_) => (CallError::deadline("Redis"), true),
+        };
+        if let Some(used) = used.filter(|_| is_worn_out) {
+            self.connection.forget(&used);
+        }
+        Err(error)
     }
 
-    async fn connected(&self) -> Result<MultiplexedConnection, CallError> {
-        let _turn = self.connecting.lock().await;
-        if let Some(connection) = &*self.connection.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(connection.clone());
-        }
+    /// Connects and logs in.
+    async fn open(&self) -> Result<MultiplexedConnection, CallError> {
         // The caller's deadline is the limit of both.
         let limits = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connection = self.client.get_multiplexed_async_connection_with_config(&limits).await.map_err(|error| self.failed(&error))?;
-        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&limits).await.map_err(|error| failed(&error))?;
+        if let Some(password) = self.login.password() {
+            let mut command = ::redis::cmd("AUTH");
+            command.arg(self.login.username()).arg(password);
+            command.query_async::<()>(&mut connection).await.map_err(|error| not_logged_in(&error))?;
+        }
+        if self.login.db() != 0 {
+            ::redis::cmd("SELECT").arg(self.login.db()).query_async::<()>(&mut connection).await.map_err(|error| failed(&error))?;
+        }
+        // Whose user may not ask finds out by being hung up on.
+        let limit = ::redis::cmd("CONFIG").arg("GET").arg(MAX_VALUE).query_async::<Vec<String>>(&mut connection).await;
+        let bytes = limit.ok().and_then(|answer| answer.get(1)?.parse().ok());
+        self.max_value_bytes.store(bytes.unwrap_or(usize::MAX), Ordering::Relaxed);
         Ok(connection)
     }
+}
 
-    fn forget_connection(&self) {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    fn failed(&self, error: &RedisError) -> CallError {
-        if error.is_unrecoverable_error() || error.is_io_error() {
-            self.forget_connection();
+/// What Redis says to a command it does not take.
+fn failed(error: &RedisError) -> CallError {
+    let text = format!("Redis: {error}");
+    let (kind, code) = match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => (CallErrorKind::Credentials, Code::Unauthenticated),
+        (_, Some("NOPERM")) => (CallErrorKind::Credentials, Code::PermissionDenied),
+        // A Redis that is loading, a replica or without its master, full, or without enough replicas: another day, or another one.
+        (_, Some("LOADING" | "READONLY" | "MASTERDOWN" | "OOM" | "MISCONF" | "NOREPLICAS" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY")) => {
+            (CallErrorKind::Retryable, Code::Unavailable)
         }
-        let (kind, code) = match (error.kind(), error.code()) {
-            (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => (CallErrorKind::Credentials, Code::Unauthenticated),
-            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => (CallErrorKind::Credentials, Code::PermissionDenied),
-            // The stream's key is something else, or a bug of ours: no repetition helps.
-            (ErrorKind::Server(ServerErrorKind::ResponseError), _) | (_, Some("WRONGTYPE")) => {
-                (CallErrorKind::Refused, Code::FailedPrecondition)
-            }
-            // No connection, or a Redis that is loading, full, read-only or without enough replicas.
-            _ => (CallErrorKind::Retryable, Code::Unavailable),
-        };
-        CallError::new(kind, code, format!("Redis: {error}"))
+        (_, Some("ERR")) if text.contains("max number of clients") => (CallErrorKind::Retryable, Code::Unavailable),
+        (_, Some("ERR")) if text.contains("invalid bulk length") => (CallErrorKind::Refused, Code::ResourceExhausted),
+        // The stream's key is something else, or a bug of ours: no repetition helps.
+        (_, Some("ERR" | "WRONGTYPE")) => (CallErrorKind::Refused, Code::FailedPrecondition),
+        // No connection, or words that Redis had not learnt when this was written.
+        _ => (CallErrorKind::Retryable, Code::Unavailable),
+    };
+    CallError::new(kind, code, text)
+}
+
+/// To AUTH, ERR means that there is no such user, or no password at all.
+fn not_logged_in(error: &RedisError) -> CallError {
+    match failed(error) {
+        refused if refused.code() == Code::FailedPrecondition => {
+            CallError::new(CallErrorKind::Credentials, Code::Unauthenticated, refused.message())
+        }
+        other => other,
     }
+}
+
+/// The connection is dead, or leads to what was the master once: another one may lead to the new master.
+fn is_worn_out(error: &RedisError) -> bool {
+    error.is_unrecoverable_error()
+        || error.is_io_error()
+        || matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+        // After these words Redis hangs up.
+        || error.to_string().contains("Protocol error")
 }
 
 impl Transport for RedisTransport {
@@ -290,7 +340,7 @@ impl Transport for RedisTransport {
     }
 
     fn close(&self, _deadline: Instant) -> TransportFuture<'_, ()> {
-        Box::pin(async { self.forget_connection() })
+        Box::pin(async { drop(self.connection.take()) })
     }
 
     fn limits(&self) -> Limits {
@@ -306,8 +356,9 @@ impl Transport for RedisTransport {
         Arc::new(Self {
             config: self.config.clone(),
             client: self.client.clone(),
-            connection: Mutex::default(),
-            connecting: tokio::sync::Mutex::default(),
+            login: self.login.clone(),
+            connection: Slot::default(),
+            max_value_bytes: AtomicUsize::new(usize::MAX),
             pause: Pause::default(),
             json: self.json.clone(),
         })

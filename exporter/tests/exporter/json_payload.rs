@@ -1,13 +1,14 @@
 //! The same spans and records, for servers that read JSON alone.
 
 use scouter_exporter::{
-    GrpcConfig, MonitoringRecord, Payload, Pipeline, QueueConfig,
+    GrpcConfig, HttpConfig, MonitoringRecord, OtlpProtocol, Payload, Pipeline, QueueConfig,
     message::{CustomMetricRecord, EvalRecord, TagRecord, monitoring_record::Record},
 };
 use serde_json::Value;
 use tonic::Code;
 
 use super::{
+    otlp_server::{Collector, Reply as HttpReply},
     server::{PATIENCE, Reply, Server},
     spans::{assert_balanced, batch, block_on, pipeline},
 };
@@ -113,4 +114,28 @@ fn a_server_that_learns_to_read_typed_messages_gets_them_from_its_next_login_on(
     let last = server.inserts().pop().unwrap();
     assert_eq!(last.spans().len(), 1);
     assert_eq!(pipeline.stats().spans.exported, 3);
+}
+
+#[test]
+fn json_that_an_http_server_finds_too_large_is_halved() {
+    let server = Collector::start(OtlpProtocol::HttpProtobuf);
+    server.script([HttpReply::Http(413), HttpReply::Ok, HttpReply::Http(413)]);
+    let server_uri = server.config().endpoint.replace("/v1/traces", "");
+    let config = HttpConfig { server_uri, username: String::new(), payload: Payload::Json, ..HttpConfig::default() };
+    let pipeline = Pipeline::new(config, QueueConfig::default()).unwrap();
+    block_on(pipeline.send(batch(0..400))).unwrap();
+    let names: Vec<Vec<String>> = server
+        .received()
+        .iter()
+        .map(|received| {
+            let json: Value = serde_json::from_slice(&received.body).unwrap();
+            let spans = json["request"]["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone();
+            spans.iter().map(|span| span["name"].as_str().unwrap().to_owned()).collect()
+        })
+        .collect();
+    let numbered = |range: std::ops::Range<u32>| range.map(|number| format!("span {number}")).collect::<Vec<_>>();
+    assert_eq!(names, [numbered(0..400), numbered(0..200), numbered(200..400), numbered(200..300), numbered(300..400)]);
+    let stats = pipeline.stats();
+    assert_eq!((stats.spans.exported, stats.spans.lost()), (400, 0));
+    assert_balanced(&stats);
 }

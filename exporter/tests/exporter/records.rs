@@ -2,7 +2,7 @@
 
 use scouter_exporter::{
     DropReason, ExportError, MonitoringRecord,
-    message::{SpcRecord, monitoring_record::Record},
+    message::{RecordGroup, SpcRecord, monitoring_record::Record, record_group::Kind},
 };
 use tonic::Code;
 
@@ -82,4 +82,25 @@ fn no_records_are_no_request() {
     let pipeline = pipeline(&server);
     block_on(pipeline.send_records(Vec::new())).unwrap();
     assert!(server.inserts().is_empty());
+}
+
+#[test]
+fn each_row_of_a_group_is_a_record_in_the_account() {
+    let server = Server::start();
+    let pipeline = pipeline(&server);
+    let group = RecordGroup {
+        kind: Kind::Spc.into(),
+        entity_uid: "entity".to_owned(),
+        names: vec!["feature".to_owned()],
+        name_indexes: vec![0; 7],
+        step_nanos: vec![1; 7],
+        values: vec![0.5; 7],
+        ..RecordGroup::default()
+    };
+    let mut sent = records(2, 5);
+    sent.push(MonitoringRecord { record: Some(Record::Group(group)) });
+    block_on(pipeline.send_records(sent)).unwrap();
+    let stats = pipeline.stats();
+    assert_eq!((stats.records.ended, stats.records.exported, stats.records.pending()), (9, 9, 0), "{stats:?}");
+    assert_balanced(&stats);
 }

@@ -17,6 +17,7 @@ use tonic::{
 use tower::Service;
 
 use super::{
+    address::shown_address,
     config::{ConfigError, ConfigFault, GrpcConfig, Target},
     retry_info::{RetryInfo, STATUS_DETAILS},
     tls::TlsFiles,
@@ -34,7 +35,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Builds the endpoint. Reads certificate files and the system's roots, touches no network.
 pub(super) fn endpoint(config: &GrpcConfig) -> Result<Endpoint, ConfigError> {
     let target = Target::parse(&config.server_uri, config.insecure)?;
-    let unusable = |error: &dyn std::fmt::Display| ConfigFault::ServerUri { uri: target.endpoint.clone(), reason: error.to_string() };
+    let unusable =
+        |error: &dyn std::fmt::Display| ConfigFault::ServerUri { uri: shown_address(&target.endpoint), reason: error.to_string() };
     let connect_timeout = config.connect_timeout.unwrap_or(config.timeout).min(config.timeout);
     let endpoint = Endpoint::from_shared(target.endpoint.clone())
         .and_then(|endpoint| endpoint.user_agent(user_agent(config.user_agent_prefix.as_deref())))

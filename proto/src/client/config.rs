@@ -4,14 +4,15 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use http::Uri;
 
-use super::tls;
+use super::{
+    address::{is_loopback, shown_address},
+    checks::{MAX_TIMEOUT, bounds_faults, truth},
+    tls,
+};
 use crate::limits::{DEFAULT_GRPC_PORT, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES};
 
 /// Time for connect, login and all attempts of one request together, unless the configuration says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest time that any setting may name: no limit at all would overflow the clock.
-const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// A password or a token. `Debug` and `Display` show `***`; only [`Secret::reveal`] gives the text.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -152,7 +153,7 @@ impl fmt::Debug for GrpcConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header_names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("GrpcConfig")
-            .field("server_uri", &without_user_info(&self.server_uri))
+            .field("server_uri", &shown_address(&self.server_uri))
             .field("username", &self.username)
             .field("password", &self.password)
             .field("timeout", &self.timeout)
@@ -330,13 +331,7 @@ impl GrpcConfig {
         if let Some(password) = read("SCOUTER_PASSWORD") {
             config.password = Secret::new(password);
         }
-        if let Some(insecure) = read("SCOUTER_GRPC_INSECURE") {
-            match insecure.to_ascii_lowercase().as_str() {
-                "true" | "1" => config.insecure = true,
-                "false" | "0" => config.insecure = false,
-                _ => faults.push(ConfigFault::Variable { name: "SCOUTER_GRPC_INSECURE", value: insecure, expected: "true or false" }),
-            }
-        }
+        config.insecure = truth("SCOUTER_GRPC_INSECURE", read("SCOUTER_GRPC_INSECURE"), &mut faults);
         config.ca_file = read("SCOUTER_GRPC_CA_FILE").map(PathBuf::from);
         config.client_certificate_file = read("SCOUTER_GRPC_CLIENT_CERTIFICATE_FILE").map(PathBuf::from);
         config.client_key_file = read("SCOUTER_GRPC_CLIENT_KEY_FILE").map(PathBuf::from);
@@ -364,9 +359,7 @@ impl GrpcConfig {
             }
             Err(fault) => faults.push(fault),
         }
-        if self.timeout < Duration::from_millis(1) || self.timeout > MAX_TIMEOUT {
-            faults.push(ConfigFault::Setting { name: "timeout", expected: "between 1 ms and one day" });
-        }
+        faults.extend(bounds_faults(self.timeout, self.max_request_bytes));
         if self.connect_timeout.is_some_and(|timeout| timeout.is_zero() || timeout > MAX_TIMEOUT) {
             faults.push(ConfigFault::Setting { name: "connect_timeout", expected: "greater than zero and at most one day" });
         }
@@ -375,9 +368,6 @@ impl GrpcConfig {
         }
         if self.keep_alive_timeout.is_some_and(|timeout| timeout.is_zero() || timeout > MAX_TIMEOUT) {
             faults.push(ConfigFault::Setting { name: "keep_alive_timeout", expected: "greater than zero and at most one day" });
-        }
-        if self.max_request_bytes < 1024 || self.max_request_bytes > u32::MAX as usize {
-            faults.push(ConfigFault::Setting { name: "max_request_bytes", expected: "between 1024 and 4294967295" });
         }
         if self.max_response_bytes == 0 {
             faults.push(ConfigFault::Setting { name: "max_response_bytes", expected: "greater than zero" });
@@ -433,7 +423,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn parse(server_uri: &str, insecure: bool) -> Result<Self, ConfigFault> {
         let text = server_uri.trim();
-        let fault = |reason: &str| ConfigFault::ServerUri { uri: without_user_info(text), reason: reason.to_owned() };
+        let fault = |reason: &str| ConfigFault::ServerUri { uri: shown_address(text), reason: reason.to_owned() };
         if text.starts_with("unix:") {
             return Ok(Self { endpoint: text.to_owned(), host: text.to_owned(), is_encrypted: false, is_this_machine: true });
         }
@@ -457,11 +447,6 @@ impl Target {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 fn is_printable(text: &str) -> bool {
     tonic::metadata::AsciiMetadataValue::try_from(text).is_ok()
 }
@@ -482,16 +467,6 @@ fn check_header(name: &str, value: &str, may_authorize: bool) -> Result<(), &'st
         return Err("its value is not printable ASCII");
     }
     Ok(())
-}
-
-/// A password may hold a `/` that nobody encoded, so nothing in front of the last `@` is shown.
-fn without_user_info(uri: &str) -> String {
-    let (scheme, rest) = uri.split_once("://").map_or(("", uri), |(scheme, rest)| (scheme, rest));
-    match rest.rfind('@') {
-        Some(at) if scheme.is_empty() => format!("***{}", &rest[at..]),
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => uri.to_owned(),
-    }
 }
 
 fn join(faults: &[ConfigFault]) -> String {

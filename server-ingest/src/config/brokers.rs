@@ -1,9 +1,11 @@
 //! Brokers that requests are taken from. A broker is used when its address is given.
 
+use std::net::IpAddr;
+
 use clap::Args;
 use percent_encoding::percent_decode_str;
 
-use super::{Faults, Secret};
+use super::{Faults, Kafka, KafkaOptions, Secret};
 
 /// AMQP's short texts have at most 255 bytes; the queue of dead messages has a longer name than the queue.
 const MAX_NAME_BYTES: usize = 200;
@@ -11,7 +13,7 @@ const MAX_NAME_BYTES: usize = 200;
 /// Options about brokers; names and defaults are Scouter's.
 #[derive(Debug, Clone, Args)]
 pub struct BrokerOptions {
-    /// Redis to take requests from: redis://user:password@host:6379, or rediss://
+    /// Redis to take requests from: rediss://user:password@host:6379, or redis:// on this machine
     #[arg(long, env = "REDIS_ADDR", value_name = "URI", hide_env_values = true)]
     pub redis_addr: Option<Secret>,
     /// The stream, and the channel, that clients send to
@@ -24,7 +26,7 @@ pub struct BrokerOptions {
     #[arg(long, env = "REDIS_GROUP", default_value = "scouter", value_name = "NAME")]
     pub redis_group: String,
 
-    /// RabbitMQ to take requests from: amqp://user:password@host:5672/virtual-host, or amqps://
+    /// RabbitMQ to take requests from: amqps://user:password@host:5671/virtual-host, or amqp:// on this machine
     #[arg(long, env = "RABBITMQ_ADDR", value_name = "URI", hide_env_values = true)]
     pub rabbitmq_addr: Option<Secret>,
     /// The durable queue that clients send to
@@ -39,6 +41,10 @@ pub struct BrokerOptions {
     /// What the consumers are called at the broker
     #[arg(long, env = "RABBITMQ_CONSUMER_TAG", default_value = "scouter", value_name = "NAME")]
     pub rabbitmq_consumer_tag: String,
+
+    /// Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaOptions,
 }
 
 /// The brokers that are used.
@@ -48,6 +54,8 @@ pub struct Brokers {
     pub redis: Option<Redis>,
     /// RabbitMQ.
     pub rabbitmq: Option<RabbitMq>,
+    /// Kafka.
+    pub kafka: Option<Kafka>,
 }
 
 /// Where Redis is, and what is there.
@@ -125,19 +133,30 @@ impl RabbitMq {
 }
 
 impl BrokerOptions {
-    pub(super) fn check(&self, faults: &mut Faults) -> Brokers {
-        Brokers { redis: self.redis(faults), rabbitmq: self.rabbitmq(faults) }
+    pub(super) fn check(&self, is_insecure: bool, faults: &mut Faults) -> Brokers {
+        Brokers {
+            redis: self.redis(is_insecure, faults),
+            rabbitmq: self.rabbitmq(is_insecure, faults),
+            kafka: self.kafka.check(is_insecure, faults),
+        }
     }
 
-    fn redis(&self, faults: &mut Faults) -> Option<Redis> {
+    fn redis(&self, is_insecure: bool, faults: &mut Faults) -> Option<Redis> {
         let consumers = faults.number("--redis-consumer-count", &self.redis_consumer_count, 1..=64);
         let address = given(&self.redis_addr)?.clone();
         if !cfg!(feature = "redis") {
             faults.add("--redis-addr is given, and this server was built without the feature redis".to_owned());
         }
         let uri: Option<http::Uri> = address.expose().trim().parse().ok();
-        if !uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("redis" | "rediss")) && uri.host().is_some_and(|host| !host.is_empty())) {
-            faults.add("--redis-addr: it is redis://user:password@host:port, or rediss://...".to_owned());
+        match uri.as_ref().map(|uri| (uri.scheme_str(), uri.host().filter(|host| !host.is_empty()))) {
+            Some((Some("rediss"), Some(_))) => {}
+            Some((Some("redis"), Some(host))) => {
+                let has_password = uri.as_ref().and_then(http::Uri::authority).is_some_and(|authority| authority.as_str().contains('@'));
+                if has_password && !is_insecure {
+                    check_plaintext("--redis-addr", "rediss://", host, faults);
+                }
+            }
+            _ => faults.add("--redis-addr: it is redis://user:password@host:port, or rediss://...".to_owned()),
         }
         for (flag, name) in [("--redis-channel", &self.redis_channel), ("--redis-group", &self.redis_group)] {
             if name.is_empty() {
@@ -147,7 +166,7 @@ impl BrokerOptions {
         Some(Redis { address, channel: self.redis_channel.clone(), group: self.redis_group.clone(), consumers })
     }
 
-    fn rabbitmq(&self, faults: &mut Faults) -> Option<RabbitMq> {
+    fn rabbitmq(&self, is_insecure: bool, faults: &mut Faults) -> Option<RabbitMq> {
         let consumers = faults.number("--rabbitmq-consumer-count", &self.rabbitmq_consumer_count, 1..=64);
         let prefetch = faults.number("--rabbitmq-prefetch-count", &self.rabbitmq_prefetch_count, 1..=10_000);
         let address = given(&self.rabbitmq_addr)?;
@@ -160,7 +179,18 @@ impl BrokerOptions {
             }
         }
         let rabbit = RabbitMq::at(address).map_err(|fault| faults.add(format!("--rabbitmq-addr: {fault}"))).ok()?;
+        if !rabbit.tls && !is_insecure {
+            check_plaintext("--rabbitmq-addr", "amqps://", &rabbit.host, faults);
+        }
         Some(RabbitMq { queue: self.rabbitmq_queue.clone(), prefetch, tag: self.rabbitmq_consumer_tag.clone(), consumers, ..rabbit })
+    }
+}
+
+/// A password goes in clear text to this machine only.
+pub(super) fn check_plaintext(flag: &str, encrypted: &str, host: &str, faults: &mut Faults) {
+    let host = host.trim_matches(['[', ']']);
+    if !host.eq_ignore_ascii_case("localhost") && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
+        faults.add(format!("{flag}: a password would cross the network to {host} in clear text; use {encrypted}, or say --insecure"));
     }
 }
 

@@ -108,3 +108,24 @@ fn secrets_are_not_printed() {
     let config = Cli::parse_from(["test", "--default-username=a", "--default-password=hunter2"]).config;
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+#[test]
+fn a_brokers_password_goes_to_other_machines_by_tls_or_after_the_word_insecure() {
+    for flag in
+        ["--redis-addr=redis://user:secret@broker:6379", "--rabbitmq-addr=amqp://user:secret@10.0.0.1/", "--rabbitmq-addr=amqp://broker"]
+    {
+        let fault = only_fault(&[flag]);
+        assert!(fault.contains("--insecure") && !fault.contains("secret@"), "{fault}");
+        validate(&[flag, "--insecure"]).expect("it was said");
+    }
+    for flag in [
+        "--redis-addr=rediss://user:secret@broker:6379",
+        "--redis-addr=redis://broker:6379",
+        "--redis-addr=redis://:secret@127.0.0.1:6379",
+        "--redis-addr=redis://:secret@[::1]:6379",
+        "--rabbitmq-addr=amqps://user:secret@broker",
+        "--rabbitmq-addr=amqp://user:secret@localhost",
+    ] {
+        validate(&[flag]).expect("nothing is told to strangers");
+    }
+}

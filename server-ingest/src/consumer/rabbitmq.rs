@@ -3,15 +3,14 @@
 //! A message that cannot be stored goes to the queue `NAME.dead`, with the reason in a header, and is acknowledged once the broker has confirmed
 //! it there: it never takes the place of another one.
 
-use std::sync::Arc;
+mod dead;
+
+use std::sync::{Arc, OnceLock};
 
 use amqprs::{
-    Ack, BasicProperties, Cancel, CloseChannel, FieldTable, FieldValue, Nack, Return,
-    callbacks::ChannelCallback,
-    channel::{
-        BasicAckArguments, BasicConsumeArguments, BasicPublishArguments, BasicQosArguments, Channel, ConfirmSelectArguments,
-        ConsumerMessage, QueueDeclareArguments,
-    },
+    Ack, BasicProperties, Cancel, Close, CloseChannel, Nack, Return,
+    callbacks::{ChannelCallback, ConnectionCallback},
+    channel::{BasicAckArguments, BasicConsumeArguments, BasicQosArguments, Channel, ConsumerMessage, QueueDeclareArguments},
     connection::{Connection, OpenConnectionArguments},
     error::Error,
     security::SecurityCredentials,
@@ -22,15 +21,12 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use rustls::{ClientConfig, RootCertStore};
 use scouter_storage::log::Door;
-use scouter_tonic::broker::{DEAD_SUFFIX, REASON};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use super::{Consumer, ConsumerError, Fate, Message, Running, Taker};
+use self::dead::DeadLetters;
+use super::{Consumer, ConsumerError, Fate, Message, Running, Taker, in_time, unless_stopped};
 use crate::{admission::Share, config::RabbitMq};
-
-/// A reason is a short sentence; AMQP's texts have limits.
-const MAX_REASON_BYTES: usize = 1024;
 
 /// One consumer of a queue; the number tells this server's consumers apart.
 pub(super) struct RabbitMqSource(pub(super) RabbitMq, pub(super) usize);
@@ -51,7 +47,39 @@ impl From<Error> for ConsumerError {
     }
 }
 
+/// A connection that consumes.
+struct Open {
+    connection: Connection,
+    channel: Channel,
+    dead: DeadLetters,
+    /// No more than the prefetch: the broker sends the next one when it hears of one.
+    messages: UnboundedReceiver<ConsumerMessage>,
+    end: End,
+}
+
 async fn consume(rabbit: &RabbitMq, number: usize, taker: &Taker, stop: &CancellationToken) -> Result<(), ConsumerError> {
+    let opening = in_time("connecting to RabbitMQ", open(rabbit, number));
+    let Some(open) = unless_stopped(stop, opening).await else { return Ok(()) };
+    let Open { connection, channel, dead, mut messages, end } = open?;
+    let share = Arc::new(Share::default());
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(done) = under_way.next(), if !under_way.is_empty() => { let () = done?; }
+            message = messages.recv() => match message {
+                Some(message) => under_way.push(finish(rabbit, taker, &share, stop, &channel, &dead, message)),
+                None => return Err(end.why()),
+            },
+        }
+    }
+    while let Some(done) = under_way.next().await {
+        let () = done?;
+    }
+    in_time("closing the connection to RabbitMQ", connection.close()).await
+}
+
+async fn open(rabbit: &RabbitMq, number: usize) -> Result<Open, ConsumerError> {
     let mut arguments = OpenConnectionArguments::default();
     let credentials = SecurityCredentials::new_plain(&rabbit.username, rabbit.password.expose());
     arguments.host(&rabbit.host).port(rabbit.port).credentials(credentials).virtual_host(&rabbit.virtual_host).heartbeat(10);
@@ -59,30 +87,21 @@ async fn consume(rabbit: &RabbitMq, number: usize, taker: &Taker, stop: &Cancell
         arguments.tls_adaptor(tls(&rabbit.host)?);
     }
     let connection = Connection::open(&arguments).await?;
+    let end = End::default();
+    connection.register_callback(end.clone()).await?;
     let channel = connection.open_channel(None).await?;
-    channel.queue_declare(QueueDeclareArguments::durable_client_named(&rabbit.queue)).await?;
-    channel.basic_qos(BasicQosArguments::new(0, rabbit.prefetch, false)).await?;
-    let dead = DeadLetters::open(&connection, &rabbit.queue).await?;
+    // Without it the end of the queue goes unnoticed: the broker cancels the consumer, and the messages just stop.
+    channel.register_callback(end.clone()).await?;
     let tag = format!("{}-{}-{number}", rabbit.tag, std::process::id());
-    let (_, mut messages) = channel.basic_consume_rx(BasicConsumeArguments::new(&rabbit.queue, &tag)).await?;
-    let share = Arc::new(Share::default());
-    let mut under_way = FuturesUnordered::new();
-    // The broker sends no more than the prefetch before it hears of one.
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(done) = under_way.next(), if !under_way.is_empty() => { let () = done?; }
-            message = messages.recv() => match message {
-                Some(message) => under_way.push(finish(rabbit, taker, &share, stop, &channel, &dead, message)),
-                None => return Err(ConsumerError("rabbitmq: the connection ended".to_owned())),
-            },
-        }
-    }
-    while let Some(done) = under_way.next().await {
-        let () = done?;
-    }
-    connection.close().await?;
-    Ok(())
+    let consuming = async {
+        channel.queue_declare(QueueDeclareArguments::durable_client_named(&rabbit.queue)).await?;
+        channel.basic_qos(BasicQosArguments::new(0, rabbit.prefetch, false)).await?;
+        let dead = DeadLetters::open(&connection, &rabbit.queue).await?;
+        let (_, messages) = channel.basic_consume_rx(BasicConsumeArguments::new(&rabbit.queue, &tag)).await?;
+        Ok((dead, messages))
+    };
+    let (dead, messages) = consuming.await.map_err(|error: ConsumerError| end.0.get().map_or(error, |why| ConsumerError(why.clone())))?;
+    Ok(Open { connection, channel, dead, messages, end })
 }
 
 async fn finish(
@@ -103,56 +122,50 @@ async fn finish(
         Fate::Stored => {}
         Fate::Dead(reason) => {
             tracing::warn!(queue = rabbit.queue, reason, "a message cannot be stored; it is with the dead ones");
-            dead.bury(properties, &message.payload, &reason).await?;
+            in_time("a dead message's confirmation", dead.bury(&properties, &message.payload, &reason)).await?;
         }
     }
-    Ok(channel.basic_ack(BasicAckArguments::new(tag, false)).await?)
+    in_time("an acknowledgement", channel.basic_ack(BasicAckArguments::new(tag, false))).await
 }
 
-/// The queue of messages that cannot be stored.
-struct DeadLetters {
-    queue: String,
-    /// One after the other: the next confirmation is that of the last message.
-    channel: Mutex<(Channel, mpsc::Receiver<bool>)>,
-}
+/// Why the broker ended the consumption, if it said so.
+#[derive(Clone, Default)]
+struct End(Arc<OnceLock<String>>);
 
-impl DeadLetters {
-    async fn open(connection: &Connection, queue: &str) -> Result<Self, ConsumerError> {
-        let queue = format!("{queue}{DEAD_SUFFIX}");
-        let channel = connection.open_channel(None).await?;
-        let (sender, confirmed) = mpsc::channel(4);
-        channel.register_callback(Confirmations(sender)).await?;
-        channel.queue_declare(QueueDeclareArguments::durable_client_named(&queue)).await?;
-        channel.confirm_select(ConfirmSelectArguments::default()).await?;
-        Ok(Self { queue, channel: Mutex::new((channel, confirmed)) })
+impl End {
+    fn why(&self) -> ConsumerError {
+        ConsumerError(self.0.get().cloned().unwrap_or_else(|| "rabbitmq: the connection ended".to_owned()))
     }
 
-    async fn bury(&self, mut properties: BasicProperties, payload: &[u8], reason: &str) -> Result<(), ConsumerError> {
-        let mut headers: FieldTable = properties.headers().cloned().unwrap_or_default();
-        let end = (0..=reason.len().min(MAX_REASON_BYTES)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
-        let text = reason[..end].to_owned().try_into().map_err(|_| ConsumerError("the reason is no text of AMQP".to_owned()))?;
-        headers.insert(REASON.try_into().map_err(|_| ConsumerError("the header's name is too long".to_owned()))?, FieldValue::S(text));
-        properties.with_headers(headers).with_persistence(true);
-        let mut channel = self.channel.lock().await;
-        channel.0.basic_publish(properties, payload.to_vec(), BasicPublishArguments::new("", &self.queue)).await?;
-        match channel.1.recv().await {
-            Some(true) => Ok(()),
-            _ => Err(ConsumerError("rabbitmq: a dead message was not taken".to_owned())),
-        }
+    fn tell(&self, why: String) {
+        // The first reason is the cause of the others.
+        let _told_before = self.0.set(format!("rabbitmq: {why}"));
     }
 }
-
-struct Confirmations(mpsc::Sender<bool>);
 
 #[async_trait]
-impl ChannelCallback for Confirmations {
-    async fn close(&mut self, _channel: &Channel, _close: CloseChannel) -> Result<(), Error> {
-        // Full only if nobody waits.
-        let _nobody_waits = self.0.try_send(false);
+impl ConnectionCallback for End {
+    async fn close(&mut self, _connection: &Connection, close: Close) -> Result<(), Error> {
+        self.tell(format!("the broker ends the connection: {close}"));
+        Ok(())
+    }
+
+    async fn blocked(&mut self, _connection: &Connection, _reason: String) {}
+
+    async fn unblocked(&mut self, _connection: &Connection) {}
+
+    async fn secret_updated(&mut self, _connection: &Connection) {}
+}
+
+#[async_trait]
+impl ChannelCallback for End {
+    async fn close(&mut self, _channel: &Channel, close: CloseChannel) -> Result<(), Error> {
+        self.tell(format!("the broker ends the channel: {close}"));
         Ok(())
     }
 
     async fn cancel(&mut self, _channel: &Channel, _cancel: Cancel) -> Result<(), Error> {
+        self.tell("the queue was deleted".to_owned());
         Ok(())
     }
 
@@ -160,17 +173,11 @@ impl ChannelCallback for Confirmations {
         Ok(true)
     }
 
-    async fn publish_ack(&mut self, _channel: &Channel, _ack: Ack) {
-        let _nobody_waits = self.0.try_send(true);
-    }
+    async fn publish_ack(&mut self, _channel: &Channel, _ack: Ack) {}
 
-    async fn publish_nack(&mut self, _channel: &Channel, _nack: Nack) {
-        let _nobody_waits = self.0.try_send(false);
-    }
+    async fn publish_nack(&mut self, _channel: &Channel, _nack: Nack) {}
 
-    async fn publish_return(&mut self, _channel: &Channel, _why: Return, _properties: BasicProperties, _content: Vec<u8>) {
-        let _nobody_waits = self.0.try_send(false);
-    }
+    async fn publish_return(&mut self, _channel: &Channel, _why: Return, _properties: BasicProperties, _content: Vec<u8>) {}
 }
 
 /// Trusts the roots of the operating system, or of `SSL_CERT_FILE`.

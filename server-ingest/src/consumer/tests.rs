@@ -14,6 +14,9 @@ fn a_message_is_what_its_sender_says_and_else_what_it_looks_like() {
         (Door::Redis, None, b"{\"records\":[]}", Kind::Json),
         (Door::Redis, None, b"\x0a\x00", Kind::Unknown),
         (Door::RabbitMq, Some("text/plain"), b"hello", Kind::Unknown),
+        (Door::Kafka, None, b"\x0a\x00", Kind::Otlp),
+        (Door::Kafka, None, b"{\"records\":[]}", Kind::Json),
+        (Door::Kafka, Some("text/plain"), b"hello", Kind::Unknown),
     ] {
         assert_eq!(message(door, said, payload).kind(), kind, "{door:?} {said:?} {payload:?}");
     }

@@ -99,11 +99,14 @@ pub enum Door {
     RabbitMq = 5,
     /// A stream or channel of Redis.
     Redis = 6,
+    /// A topic of Kafka.
+    Kafka = 7,
 }
 
 impl Door {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::ScouterGrpc, Self::OtlpGrpc, Self::OtlpHttp, Self::ScouterHttp, Self::RabbitMq, Self::Redis];
+    pub const ALL: [Self; 7] =
+        [Self::ScouterGrpc, Self::OtlpGrpc, Self::OtlpHttp, Self::ScouterHttp, Self::RabbitMq, Self::Redis, Self::Kafka];
 
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|door| *door as u8 == byte)

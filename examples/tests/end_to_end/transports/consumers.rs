@@ -1,5 +1,10 @@
 //! What servers promise of messages that they take from a broker.
 
+mod alone;
+mod odd;
+mod pairs;
+mod pressure;
+
 use std::time::Duration;
 
 use scouter_exporter::{Pipeline, QueueConfig};
@@ -8,12 +13,16 @@ use tokio::time::timeout;
 
 use super::{
     PATIENCE, Route,
-    brokered::{RabbitMq, Redis},
+    brokered::{Brokered, Kafka, RabbitMq, Redis},
     built,
     contract::push_spans,
+    direct::Receiver,
     request, soon,
 };
-use crate::brokers::Broker;
+use crate::brokers::{Broker, Kind, Settings};
+
+/// What a killed server had of a Redis stream is another one's after half a minute.
+const LONG: Duration = Duration::from_secs(150);
 
 /// What a test does at a broker beside transport and server.
 pub(super) trait Side: Route {
@@ -23,10 +32,18 @@ pub(super) trait Side: Route {
     /// Messages that could not be stored, with the reason of each.
     async fn dead(&self) -> Vec<(Vec<u8>, String)>;
 
+    /// With a server that has more flags.
+    async fn open_with(flags: &[&str]) -> Self;
+
     /// Messages that wait for a server. Those that one has are not always among them.
     async fn waiting(&self) -> u64;
 
+    /// Messages that a server has and has not acknowledged, of `sent` that are not stored.
+    async fn held(&self, sent: u64) -> u64;
+
     fn broker(&self) -> &Broker;
+
+    fn server(&self) -> &Receiver;
 
     async fn kill_server(&mut self);
 
@@ -35,15 +52,20 @@ pub(super) trait Side: Route {
     /// SIGTERM, and an end in good order.
     async fn stop_server(&mut self);
 
-    /// Stops the server, in good order: what it has and has not acknowledged waits then.
+    /// Also when the server has stopped, in good order: what it had and did not acknowledge waits then.
     async fn expect_nothing_waits(&mut self) {
+        self.expect_empty().await;
         self.stop_server().await;
+        self.expect_empty().await;
+    }
+
+    async fn expect_empty(&self) {
         let empty = async {
             while self.waiting().await > 0 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, empty).await.expect("everything is acknowledged");
+        timeout(LONG, empty).await.expect("everything is acknowledged");
     }
 
     async fn expect_dead(&self, count: usize) -> Vec<(Vec<u8>, String)> {
@@ -178,19 +200,41 @@ macro_rules! sides {
             async fn a_server_finds_its_broker_again() {
                 super::a_server_finds_its_broker_again::<$side>().await;
             }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn two_servers_and_a_broker_killed_in_turn_lose_nothing() {
+                super::pairs::two_servers_and_a_broker_killed_in_turn_lose_nothing::<$side>().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn messages_stay_with_the_broker_while_there_is_no_room() {
+                super::pressure::messages_stay_with_the_broker_while_there_is_no_room::<$side>().await;
+            }
         }
     )*};
 }
 
 sides! {
+    kafka: Kafka,
     redis: Redis,
     rabbitmq: RabbitMq,
 }
 
 macro_rules! server_of {
-    () => {
+    ($kind:ident) => {
+        server_of!($kind, Settings::default());
+    };
+    ($kind:ident, $settings:expr) => {
+        async fn open_with(flags: &[&str]) -> Self {
+            Self(Brokered::open_with(Kind::$kind, $settings, flags).await)
+        }
+
         fn broker(&self) -> &Broker {
             &self.0.broker
+        }
+
+        fn server(&self) -> &Receiver {
+            &self.0.server
         }
 
         async fn kill_server(&mut self) {
@@ -207,6 +251,8 @@ macro_rules! server_of {
     };
 }
 
+pub(super) use server_of;
+
 impl Side for Redis {
     async fn put(&self, payload: &[u8], content_type: Option<&str>) {
         let mut command = ::redis::cmd("XADD");
@@ -220,15 +266,27 @@ impl Side for Redis {
     async fn dead(&self) -> Vec<(Vec<u8>, String)> {
         let mut command = ::redis::cmd("XRANGE");
         command.arg("scouter_monitoring.dead").arg("-").arg("+");
-        let entries: ::redis::streams::StreamRangeReply = command.query_async(&mut self.connection().await).await.expect("it is a stream");
-        entries.ids.iter().map(|id| (id.get("payload").unwrap_or_default(), id.get("scouter-reason").unwrap_or_default())).collect()
+        let entries: Vec<(String, Vec<Vec<u8>>)> = command.query_async(&mut self.connection().await).await.expect("it is a stream");
+        let field = |fields: &[Vec<u8>], name: &str| {
+            let mut pairs = fields.chunks_exact(2);
+            pairs.find_map(|pair| (pair[0] == name.as_bytes()).then(|| pair[1].clone())).unwrap_or_default()
+        };
+        let dead = |fields: &[Vec<u8>]| (field(fields, "payload"), String::from_utf8_lossy(&field(fields, "scouter-reason")).into_owned());
+        entries.iter().map(|(_, fields)| dead(fields)).collect()
     }
 
     async fn waiting(&self) -> u64 {
         ::redis::cmd("XLEN").arg("scouter_monitoring").query_async(&mut self.connection().await).await.expect("it is a stream")
     }
 
-    server_of!();
+    async fn held(&self, _sent: u64) -> u64 {
+        let mut command = ::redis::cmd("XPENDING");
+        command.arg("scouter_monitoring").arg("scouter");
+        let pending: ::redis::streams::StreamPendingReply = command.query_async(&mut self.connection().await).await.expect("it is a group");
+        pending.count() as u64
+    }
+
+    server_of!(Redis);
 }
 
 impl Redis {
@@ -254,12 +312,12 @@ impl Side for RabbitMq {
         connection.close().await.expect("it closes");
     }
 
-    /// Reads them all, and leaves them there.
+    /// Reads them all, and leaves them there. There are none while there is no queue for them.
     async fn dead(&self) -> Vec<(Vec<u8>, String)> {
         let (connection, channel) = self.channel().await;
         let mut dead = Vec::new();
         let arguments = || amqprs::channel::BasicGetArguments::new("scouter_monitoring.dead");
-        while let Some((_, properties, payload)) = channel.basic_get(arguments()).await.expect("the queue is there") {
+        while let Ok(Some((_, properties, payload))) = channel.basic_get(arguments()).await {
             let reason = properties.headers().and_then(|headers| headers.get(&"scouter-reason".try_into().ok()?));
             dead.push((payload, reason.map(ToString::to_string).unwrap_or_default()));
         }
@@ -276,7 +334,11 @@ impl Side for RabbitMq {
         ready.into()
     }
 
-    server_of!();
+    async fn held(&self, sent: u64) -> u64 {
+        sent - self.waiting().await
+    }
+
+    server_of!(RabbitMq);
 }
 
 impl RabbitMq {

@@ -1,6 +1,6 @@
 //! The promises of `scouter_exporter::transport::Transport`, one function each.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use scouter_exporter::{
@@ -10,7 +10,7 @@ use scouter_exporter::{
 };
 use scouter_tonic::client::CallErrorKind;
 
-use super::{PATIENCE, Route, START_UNIX_NANO, built, request, soon};
+use super::{PATIENCE, RECEIVERS_LIMIT, Route, START_UNIX_NANO, built, request, soon};
 
 /// After an `Ok` the receiver may die at once.
 pub(super) async fn ok_means_taken_over<R: Route>() {
@@ -60,6 +60,35 @@ pub(super) async fn spans_and_records_travel_the_same_way<R: Route>() {
     assert_eq!(route.records().await, 500);
 }
 
+/// A receiver may take less than the transport does. Who sent too much is told so, nothing of it is stored, and all others go on.
+pub(super) async fn what_the_receiver_finds_too_large_fails_alone<R: Route>() {
+    let Some(route) = R::open_small().await else { return };
+    let transport = built(route.config());
+    let one = request(1, 1_000).len() / 1_000;
+    let spans = |bytes: usize| (bytes / one) as u64;
+    let fitting = request(1, spans(RECEIVERS_LIMIT * 9 / 10));
+    let too_large = request(2, spans(RECEIVERS_LIMIT * 3 / 2));
+    assert!(fitting.len() < RECEIVERS_LIMIT && too_large.len() > RECEIVERS_LIMIT && too_large.len() < transport.limits().max_request_bytes);
+    // Whoever is found out must not take those with him who came before and after.
+    let mut sending = tokio::task::JoinSet::new();
+    for number in 0..21 {
+        let (transport, is_too_large) = (Arc::clone(&transport), number == 10);
+        let request = if is_too_large { too_large.clone() } else { request(100 + number, 10) };
+        sending.spawn(async move { (is_too_large, transport.send(request, soon(PATIENCE)).await) });
+    }
+    while let Some(sent) = sending.join_next().await {
+        match sent.expect("no panic") {
+            (false, sent) => drop(sent.expect("it is as large as any")),
+            (true, sent) => {
+                let error = sent.expect_err("it is above the receiver's limit");
+                assert_eq!((error.kind(), error.code()), (CallErrorKind::Refused, tonic::Code::ResourceExhausted), "{error}");
+            }
+        }
+    }
+    transport.send(fitting, soon(PATIENCE)).await.expect("it fits");
+    route.expect_spans(200 + spans(RECEIVERS_LIMIT * 9 / 10)).await;
+}
+
 /// A request near the transport's own limit is one message; one above it is refused and leaves nothing behind.
 pub(super) async fn large_requests_arrive_whole_or_are_refused<R: Route>() {
     let route = R::open().await;
@@ -90,8 +119,10 @@ pub(super) async fn a_receiver_that_is_gone_costs_the_deadline<R: Route>() {
     }
     until_taken(&*transport, request(1, 10)).await;
     transport.send(request(9, 10), soon(PATIENCE)).await.expect("it is taken again");
+    // What was taken is there: of the others each may be.
+    route.expect_at_least(20).await;
     let spans = route.spans().await;
-    assert!(spans <= 50, "{spans} spans of 50");
+    assert!(spans <= 50 && spans.is_multiple_of(10), "{spans} spans of 50");
 }
 
 /// The pipeline above it tries until the receiver is back, and nothing of what it counts as exported is missing or there twice.
@@ -174,7 +205,7 @@ pub(super) async fn a_closed_transport_does_not_hang<R: Route>() {
 }
 
 /// As a pipeline does, which makes attempt after attempt: the first one may find a connection dead.
-async fn until_taken(transport: &dyn Transport, request: Bytes) {
+pub(super) async fn until_taken(transport: &dyn Transport, request: Bytes) {
     let deadline = soon(PATIENCE);
     while let Err(error) = transport.send(request.clone(), soon(Duration::from_secs(5))).await {
         assert!(error.kind() != CallErrorKind::Refused && soon(Duration::ZERO) < deadline, "the receiver is back and still: {error}");

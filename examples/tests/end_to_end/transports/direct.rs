@@ -1,10 +1,15 @@
 //! Routes without a broker: to a server of the test's own, and none.
 
+use std::{net::SocketAddr, time::Duration};
+
 use scouter_exporter::{GrpcConfig, HttpConfig, InMemoryTransport, Secret, TransportConfig};
 use tempfile::TempDir;
 
-use super::Route;
-use crate::server::{Addresses, Server};
+use super::{RECEIVERS_LIMIT, Route};
+use crate::{
+    brokers::processes,
+    server::{Addresses, Server},
+};
 
 /// A server that can be killed and started again at its addresses.
 pub(crate) struct Receiver {
@@ -35,8 +40,31 @@ impl Receiver {
         self.server = Some(Server::start_with(&self.folder, &self.addresses, &self.flags).await);
     }
 
+    /// CPU time of its process so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let id = self.server().id();
+        processes().filter(|process| Some(process.id) == id).map(|process| process.cpu).sum()
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().expect("it is running")
+    }
+
+    /// What it and those before it said on stderr.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("server.log")).expect("it is there")
+    }
+
+    /// A figure of `/metrics`, by its name and labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let answer = reqwest::get(format!("http://{}/metrics", self.addresses.http)).await.expect("the server answers");
+        let text = answer.text().await.expect("it is text");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("there is no {name} in\n{text}")).parse().expect("it is a number")
+    }
+
     pub(crate) async fn count(&self, table: &str) -> u64 {
-        let server = self.server.as_ref().expect("it is running");
+        let server = self.server();
         server.count(&format!("SELECT count(*) FROM {table}")).await
     }
 }
@@ -78,7 +106,11 @@ macro_rules! to_a_server {
     ($name:ident, $config:ident, $address:ident) => {
         impl $name {
             fn settings(&self) -> $config {
-                $config { server_uri: format!("http://{}", self.0.addresses.$address), ..$config::default() }
+                self.settings_at(&self.0.addresses.$address)
+            }
+
+            fn settings_at(&self, address: &str) -> $config {
+                $config { server_uri: format!("http://{address}"), ..$config::default() }
             }
         }
 
@@ -89,6 +121,23 @@ macro_rules! to_a_server {
 
             fn config(&self) -> TransportConfig {
                 self.settings().into()
+            }
+
+            async fn open_small() -> Option<Self> {
+                let mib = (RECEIVERS_LIMIT >> 20).to_string();
+                Some(Self(Receiver::start(&["--max-request-mib", &mib]).await))
+            }
+
+            fn address(&self) -> Option<SocketAddr> {
+                Some(self.0.addresses.$address.parse().expect("an address"))
+            }
+
+            fn config_at(&self, address: SocketAddr) -> TransportConfig {
+                self.settings_at(&address.to_string()).into()
+            }
+
+            fn cpu(&self) -> [Duration; 2] {
+                [Duration::ZERO, self.0.cpu()]
             }
 
             fn config_with_wrong_password(&self) -> Option<TransportConfig> {

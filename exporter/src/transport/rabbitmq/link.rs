@@ -1,11 +1,11 @@
 //! One connection with one channel in confirm mode, and who waits for which confirmation.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
 };
 
 use amqprs::{
@@ -16,150 +16,197 @@ use amqprs::{
     error::Error,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use scouter_tonic::client::{CallError, CallErrorKind};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+    task::JoinHandle,
+};
 use tonic::Code;
 
-type Outcome = Result<(), CallError>;
+use super::waiting::{Outcome, Waiting};
+
+/// What was found out about the broker, over all connections to it.
+#[derive(Debug)]
+pub(super) struct Broker {
+    /// It accepted user and password once.
+    has_logged_in: AtomicBool,
+    /// The largest message it said to take; it closes the channel, under everybody who uses it, for a larger one.
+    max_message_bytes: AtomicUsize,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self { has_logged_in: AtomicBool::new(false), max_message_bytes: AtomicUsize::new(usize::MAX) }
+    }
+}
+
+impl Broker {
+    pub(super) fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_login(&self) {
+        self.has_logged_in.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_max_message_bytes(&self, bytes: usize) {
+        self.max_message_bytes.fetch_min(bytes, Ordering::Relaxed);
+    }
+}
 
 pub(super) struct Link {
     /// `None` once it is closed.
-    ends: Option<(Connection, Channel)>,
+    ends: Mutex<Option<Ends>>,
     waiting: Arc<Waiting>,
     /// Held from taking a number to handing the message over: the broker counts in the order that it gets.
     order: Arc<tokio::sync::Mutex<()>>,
+    home: Home,
 }
 
-/// Messages that the broker has not confirmed.
-#[derive(Default)]
-struct Waiting {
-    state: Mutex<State>,
-    is_dead: AtomicBool,
+struct Ends {
+    connection: Connection,
+    channel: Channel,
 }
 
-#[derive(Default)]
-struct State {
-    last: u64,
-    by_number: BTreeMap<u64, oneshot::Sender<Outcome>>,
+/// The thread that a connection's tasks run on. When it is dropped they end, and with them the socket. The client has no other way to let go of
+/// a connection whose broker reads nothing, as one does that is short of memory: it would wait to say goodbye for as long as that lasts.
+struct Home {
+    handle: Handle,
+    /// The thread ends when this is dropped.
+    _alive: oneshot::Sender<()>,
+}
+
+impl Home {
+    fn new() -> Result<Self, CallError> {
+        let fault = |error| CallError::new(CallErrorKind::Retryable, Code::Unavailable, format!("no thread for RabbitMQ: {error}"));
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(fault)?;
+        let handle = runtime.handle().clone();
+        let (alive, ended) = oneshot::channel();
+        let live = move || {
+            let _dropped = runtime.block_on(ended);
+            // A look-up of the broker's name may take its time.
+            runtime.shutdown_background();
+        };
+        thread::Builder::new().name("scouter-rabbitmq".to_owned()).spawn(live).map_err(fault)?;
+        Ok(Self { handle, _alive: alive })
+    }
+
+    fn run<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.handle.spawn(future)
+    }
 }
 
 impl Link {
-    /// Connects, logs in, and sees that the queue is there.
-    pub(super) async fn open(arguments: &OpenConnectionArguments, queue: &str) -> Result<Self, CallError> {
-        let connection = match Connection::open(arguments).await {
-            // A broker that does not accept the password hangs up in the middle of the greeting. So does one that is going down, but not twice.
-            Err(error) if is_hang_up(&error) => match Connection::open(arguments).await {
-                Err(error) if is_hang_up(&error) => {
-                    let words = "RabbitMQ hung up during the login, as it does when it does not accept user, password or virtual host";
-                    return Err(CallError::new(CallErrorKind::Credentials, Code::Unauthenticated, words));
-                }
-                again => again,
-            },
-            first => first,
-        }
-        .map_err(|error| lost(&error))?;
-        let waiting = Arc::new(Waiting::default());
-        connection.register_callback(Callbacks(Arc::clone(&waiting))).await.map_err(|error| lost(&error))?;
-        let channel = connection.open_channel(None).await.map_err(|error| lost(&error))?;
-        channel.register_callback(Callbacks(Arc::clone(&waiting))).await.map_err(|error| lost(&error))?;
-        channel.queue_declare(QueueDeclareArguments::durable_client_named(queue)).await.map_err(|error| waiting.why(&error))?;
-        channel.confirm_select(ConfirmSelectArguments::default()).await.map_err(|error| lost(&error))?;
-        Ok(Self { ends: Some((connection, channel)), waiting, order: Arc::default() })
+    /// Connects, logs in, and sees that the queue is there. Dropping the future closes what it opened.
+    pub(super) async fn open(arguments: OpenConnectionArguments, queue: String, broker: Arc<Broker>) -> Result<Self, CallError> {
+        let home = Home::new()?;
+        let waiting = Arc::new(Waiting::new(Arc::clone(&broker)));
+        let opening = connect(arguments, queue, broker, Arc::clone(&waiting));
+        let ends = home.run(opening).await.map_err(|_| ended())??;
+        Ok(Self { ends: Mutex::new(Some(ends)), waiting, order: Arc::default(), home })
     }
 
     pub(super) fn is_open(&self) -> bool {
-        let is_dead = self.waiting.is_dead.load(Ordering::Acquire);
-        !is_dead && self.ends.as_ref().is_some_and(|(connection, channel)| connection.is_open() && channel.is_open())
+        self.waiting.ended().is_none() && self.channel().is_some()
     }
 
     /// Publishes a persistent message and waits for the broker's confirmation.
-    pub(super) async fn publish(&self, queue: &str, content_type: &'static str, body: Vec<u8>) -> Outcome {
+    pub(super) async fn publish(&self, queue: &str, content_type: &'static str, body: Bytes) -> Outcome {
         let mut properties = BasicProperties::default();
         properties.with_content_type(content_type).with_persistence(true);
         let mut arguments = BasicPublishArguments::new("", queue);
         arguments.mandatory(true);
         let (sender, confirmed) = oneshot::channel();
-        let ended = || CallError::new(CallErrorKind::Retryable, Code::Unavailable, "the connection to RabbitMQ ended");
-        let channel = self.ends.as_ref().map(|(_, channel)| channel.clone()).ok_or_else(ended)?;
+        let channel = self.channel().ok_or_else(|| self.waiting.ended().unwrap_or_else(ended))?;
         let (waiting, order) = (Arc::clone(&self.waiting), Arc::clone(&self.order));
         // In a task of its own: a caller who stops waiting between the number and the message would leave all numbers after it wrong.
-        let handed_over = tokio::spawn(async move {
+        let handed_over = self.home.run(async move {
             let _turn = order.lock().await;
-            let number = waiting.expect(sender);
+            let number = waiting.expect(body.len(), sender)?;
             properties.with_message_id(&number.to_string());
-            let sent = channel.basic_publish(properties, body, arguments).await;
-            sent.map_err(|error| {
-                let error = lost(&error);
-                waiting.fail_all(&error);
-                error
-            })
+            if let Err(error) = channel.basic_publish(properties, body.into(), arguments).await {
+                waiting.end(&lost(&error));
+            }
+            Ok(())
         });
         handed_over.await.map_err(|_| ended())??;
         // The connection may have died before anybody could be told.
         if !self.is_open() {
-            self.waiting.fail_all(&ended());
+            self.waiting.end(&ended());
         }
         confirmed.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Says goodbye. Who waits for a confirmation hears that there is none.
-    pub(super) async fn close(mut self) {
-        self.waiting.fail_all(&CallError::new(CallErrorKind::Retryable, Code::Unavailable, "the transport is closed"));
-        if let Some((connection, _channel)) = self.ends.take() {
-            let _heard = connection.close().await;
+    pub(super) async fn close(&self) {
+        self.waiting.end(&CallError::new(CallErrorKind::Retryable, Code::Unavailable, "the transport is closed"));
+        let ends = self.ends().take();
+        if let Some(Ends { connection, channel }) = ends {
+            let goodbye = self.home.run(async move {
+                let _heard = connection.close().await;
+                drop(channel);
+            });
+            let _heard = goodbye.await;
         }
+    }
+
+    fn channel(&self) -> Option<Channel> {
+        self.ends().as_ref().filter(|ends| ends.connection.is_open() && ends.channel.is_open()).map(|ends| ends.channel.clone())
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Option<Ends>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Both say goodbye in a task that their drop begins; where there is no runtime they are left alone.
-        if Handle::try_current().is_err() {
-            std::mem::forget(self.ends.take());
-        }
+        // Both begin a task when they are dropped, wherever that is.
+        let _inside = self.home.handle.enter();
+        drop(self.ends().take());
     }
 }
 
-impl Waiting {
-    fn expect(&self, sender: oneshot::Sender<Outcome>) -> u64 {
-        let mut state = self.state();
-        state.last += 1;
-        let number = state.last;
-        state.by_number.insert(number, sender);
-        number
+async fn connect(arguments: OpenConnectionArguments, queue: String, broker: Arc<Broker>, waiting: Arc<Waiting>) -> Result<Ends, CallError> {
+    let connection = match Connection::open(&arguments).await {
+        // A broker that does not accept the password hangs up in the middle of the greeting. So does one that is going down, but not twice,
+        // unless somebody else does it who stands in between: what was accepted once is not said to be wrong.
+        Err(error) if is_hang_up(&error) && !broker.has_logged_in.load(Ordering::Relaxed) => match Connection::open(&arguments).await {
+            Err(error) if is_hang_up(&error) => {
+                let words = "RabbitMQ hung up during the login, as it does when it does not accept user and password";
+                return Err(CallError::new(CallErrorKind::Credentials, Code::Unauthenticated, words));
+            }
+            again => again,
+        },
+        first => first,
     }
-
-    /// The broker has told of one message, or of all up to it.
-    fn settle(&self, number: u64, and_before: bool, outcome: &Outcome) {
-        let mut state = self.state();
-        let settled = if and_before {
-            let later = state.by_number.split_off(&(number + 1));
-            std::mem::replace(&mut state.by_number, later)
-        } else {
-            state.by_number.remove_entry(&number).into_iter().collect()
-        };
-        drop(state);
-        for (_, sender) in settled {
-            // The caller may have stopped waiting.
-            let _nobody = sender.send(outcome.clone());
+    .map_err(|error| if may_not(&error.to_string()) { refused_access(&error.to_string()) } else { lost(&error) })?;
+    broker.note_login();
+    // What ends the connection or the channel is told to the callbacks; who waits for an answer then only hears that there is none.
+    let why = |error: Error| waiting.ended().unwrap_or_else(|| lost(&error));
+    connection.register_callback(Callbacks(Arc::clone(&waiting))).await.map_err(why)?;
+    let channel = connection.open_channel(None).await.map_err(why)?;
+    channel.register_callback(Callbacks(Arc::clone(&waiting))).await.map_err(why)?;
+    channel.queue_declare(QueueDeclareArguments::durable_client_named(&queue)).await.map_err(|error| match why(error) {
+        // There is a queue of that name and another kind, and there will be.
+        error if error.message().contains("PRECONDITION_FAILED") => {
+            CallError::new(CallErrorKind::Refused, Code::FailedPrecondition, error.message())
         }
-    }
-
-    fn fail_all(&self, error: &CallError) {
-        self.is_dead.store(true, Ordering::Release);
-        self.settle(u64::MAX - 1, true, &Err(error.clone()));
-    }
-
-    /// A refused operation closes the channel, and the reason comes that way; the operation itself only hears of an end.
-    fn why(&self, error: &Error) -> CallError {
-        let text = error.to_string();
-        let refused = ["PRECONDITION_FAILED", "NOT_ALLOWED", "ACCESS_REFUSED"].iter().any(|word| text.contains(word));
-        if refused { CallError::new(CallErrorKind::Refused, Code::FailedPrecondition, format!("RabbitMQ: {text}")) } else { lost(error) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+        error => error,
+    })?;
+    channel.confirm_select(ConfirmSelectArguments::default()).await.map_err(why)?;
+    // A connection that breaks is told to no callback.
+    let watched = connection.clone();
+    tokio::spawn(async move {
+        watched.listen_network_io_failure().await;
+        waiting.end(&ended());
+    });
+    Ok(Ends { connection, channel })
 }
 
 struct Callbacks(Arc<Waiting>);
@@ -167,7 +214,7 @@ struct Callbacks(Arc<Waiting>);
 #[async_trait]
 impl ConnectionCallback for Callbacks {
     async fn close(&mut self, _connection: &Connection, close: Close) -> Result<(), Error> {
-        self.0.fail_all(&CallError::new(CallErrorKind::Retryable, Code::Unavailable, format!("RabbitMQ ends the connection: {close}")));
+        self.0.end(&CallError::new(CallErrorKind::Retryable, Code::Unavailable, format!("RabbitMQ ends the connection: {close}")));
         Ok(())
     }
 
@@ -183,13 +230,7 @@ impl ConnectionCallback for Callbacks {
 #[async_trait]
 impl ChannelCallback for Callbacks {
     async fn close(&mut self, _channel: &Channel, close: CloseChannel) -> Result<(), Error> {
-        let text = format!("RabbitMQ: {close}");
-        let (kind, code) = match () {
-            () if text.contains("larger than") => (CallErrorKind::Refused, Code::ResourceExhausted),
-            () if text.contains("ACCESS_REFUSED") => (CallErrorKind::Credentials, Code::PermissionDenied),
-            () => (CallErrorKind::Retryable, Code::Unavailable),
-        };
-        self.0.fail_all(&CallError::new(kind, code, text));
+        self.0.channel_closed(&close.to_string());
         Ok(())
     }
 
@@ -205,16 +246,18 @@ impl ChannelCallback for Callbacks {
         self.0.settle(ack.delivery_tag(), ack.mutiple(), &Ok(()));
     }
 
-    async fn publish_nack(&mut self, _channel: &Channel, _nack: Nack) {
-        // Of which message it is the client does not tell; after a failure inside the broker all of them are sent again.
-        self.0.fail_all(&CallError::new(CallErrorKind::Retryable, Code::Unavailable, "RabbitMQ could not take a message"));
+    async fn publish_nack(&mut self, _channel: &Channel, nack: Nack) {
+        // It says no more than that. The queue has reached a limit of its own, or something inside the broker failed.
+        let words = "RabbitMQ did not take the message (basic.nack): its queue is full, or it failed";
+        let refused = CallError::new(CallErrorKind::Retryable, Code::Unavailable, words);
+        self.0.settle(nack.delivery_tag(), nack.multiple(), &Err(refused));
     }
 
     async fn publish_return(&mut self, _channel: &Channel, why: Return, properties: BasicProperties, _content: Vec<u8>) {
         // It comes before the confirmation, which a message without a queue gets too.
         let number = properties.message_id().and_then(|number| number.parse().ok());
         if let Some(number) = number {
-            let gone = CallError::new(CallErrorKind::Retryable, Code::Unavailable, format!("RabbitMQ has no such queue: {why}"));
+            let gone = CallError::new(CallErrorKind::Retryable, Code::Unavailable, format!("RabbitMQ gave the message back: {why}"));
             self.0.settle(number, false, &Err(gone));
         }
     }
@@ -222,9 +265,22 @@ impl ChannelCallback for Callbacks {
 
 fn is_hang_up(error: &Error) -> bool {
     let text = error.to_string();
-    ["peer shutdown", "reset by peer", "early eof", "ACCESS_REFUSED"].iter().any(|word| text.contains(word))
+    ["peer shutdown", "reset by peer", "early eof"].iter().any(|word| text.contains(word))
+}
+
+/// The user is known, and has no right to the virtual host, or to the queue.
+pub(super) fn may_not(text: &str) -> bool {
+    text.contains("ACCESS_REFUSED") || text.contains("NOT_ALLOWED - access to vhost")
+}
+
+pub(super) fn refused_access(text: &str) -> CallError {
+    CallError::new(CallErrorKind::Credentials, Code::PermissionDenied, format!("RabbitMQ: {text}"))
 }
 
 fn lost(error: &Error) -> CallError {
     CallError::new(CallErrorKind::Retryable, Code::Unavailable, format!("RabbitMQ: {error}"))
+}
+
+fn ended() -> CallError {
+    CallError::new(CallErrorKind::Retryable, Code::Unavailable, "the connection to RabbitMQ ended")
 }

@@ -1,4 +1,9 @@
+use proptest::prelude::*;
+use scouter_tonic::client::CallErrorKind;
+use tonic::Code;
+
 use super::*;
+use crate::transport::secrets::{SECRET, addresses_with_secrets};
 
 fn read(pairs: &[(&str, &str)]) -> Result<RabbitMqConfig, ConfigError> {
     RabbitMqConfig::from_variables(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
@@ -42,14 +47,62 @@ fn a_password_does_not_cross_plaintext_unless_that_is_said() {
 }
 
 #[test]
-fn no_part_of_a_password_is_shown_however_it_is_written() {
-    for address in
-        ["amqp://ada:qqq/zzz@localhost", "amqp://ada:12/zzz@localhost", "amqp://ada:qqq@zzz@localhost", "amqp://ada:qqq?zzz@localhost"]
-    {
-        let shown = match read(&[("RABBITMQ_ADDR", address)]) {
-            Ok(config) => format!("{config:?}"),
-            Err(error) => error.to_string(),
+fn what_is_left_of_a_password_with_a_slash_is_no_virtual_host() {
+    for address in ["amqp://ada:12/hid@den@localhost/blue", "amqp://ada:12?hid@den@localhost/blue"] {
+        let error = read(&[("RABBITMQ_ADDR", address)]).unwrap_err();
+        assert!(error.to_string().contains("amqp://user:password@host") && !error.to_string().contains("hid"), "{error}");
+    }
+}
+
+/// A broker that hangs up as soon as somebody comes.
+async fn hanging_up() -> RabbitMqTransport {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let _gone = listener.accept().await.unwrap();
+        }
+    });
+    RabbitMqTransport::new(RabbitMqConfig { host: "127.0.0.1".to_owned(), port, ..RabbitMqConfig::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn a_password_that_was_right_once_is_not_said_to_be_wrong() {
+    let send = |transport: RabbitMqTransport| async move {
+        transport.send(Bytes::from_static(b"x"), Instant::now() + Duration::from_secs(20)).await.unwrap_err()
+    };
+    let stranger = send(hanging_up().await).await;
+    assert_eq!((stranger.kind(), stranger.code()), (CallErrorKind::Credentials, Code::Unauthenticated), "{stranger}");
+    let known = hanging_up().await;
+    known.broker.note_login();
+    let error = send(known).await;
+    assert_eq!((error.kind(), error.code()), (CallErrorKind::Retryable, Code::Unavailable), "{error}");
+}
+
+#[tokio::test]
+async fn every_call_ends_by_its_own_deadline_before_a_broker_that_says_nothing() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = RabbitMqConfig { host: "127.0.0.1".to_owned(), port, ..RabbitMqConfig::default() };
+    let transport = Arc::new(RabbitMqTransport::new(config).unwrap());
+    let patient = Arc::clone(&transport);
+    let patient = tokio::spawn(async move { patient.send(Bytes::from_static(b"x"), Instant::now() + Duration::from_secs(60)).await });
+    tokio::task::yield_now().await;
+    for _ in 0..3 {
+        let sending = transport.send(Bytes::from_static(b"x"), Instant::now() + Duration::from_millis(100));
+        let error = tokio::time::timeout(Duration::from_secs(20), sending).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), CallErrorKind::DeadlineExceeded, "{error}");
+    }
+    patient.abort();
+}
+
+proptest! {
+    #[test]
+    fn no_part_of_a_password_is_shown(address in addresses_with_secrets("amqp")) {
+        let shown = match RabbitMqConfig::default().at(&address) {
+            Ok(config) => format!("{config:?} {:?}", config.validate().map_err(|error| error.to_string())),
+            Err(fault) => format!("{fault} {fault:?}"),
         };
-        assert!(!shown.contains("qqq") && !shown.contains("zzz"), "{address}: {shown}");
+        prop_assert!(!shown.contains(SECRET), "{}", shown);
     }
 }

@@ -7,5 +7,5 @@ fn large_entries_are_fetched_one_by_one_and_small_ones_by_the_batch() {
     assert_eq!(after(BATCH, &[100; 64]), BATCH);
     assert_eq!(after(BATCH, &[100, BATCH_BYTES / 2]), 2);
     assert_eq!(after(BATCH, &[BATCH_BYTES * 4]), 1);
-    assert_eq!(after(1, &[]), 2);
+    assert_eq!(after(BATCH, &[]), 1);
 }

@@ -98,7 +98,7 @@ proptest! {
         for (table, batch) in tables {
             assert_eq!(batch.schema(), table.schema());
             let expected: Vec<_> =
-                records.iter().filter(|record| record.record.as_ref().and_then(table_of) == Some(table)).cloned().collect();
+                records.iter().filter(|record| record.record.as_ref().map(table_of) == Some(table)).cloned().collect();
             assert_eq!(format!("{:?}", records_from_batch(table, &batch).unwrap()), format!("{expected:?}"));
             stored += batch.num_rows();
         }

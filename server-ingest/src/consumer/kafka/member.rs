@@ -1,0 +1,168 @@
+//! What the client library tells of the group: which partitions come and go.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{ErrorKind, Write as _},
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
+    error::{KafkaError, KafkaResult},
+};
+
+use super::batch::{Batch, Done, Fetched, Partition};
+use crate::consumer::ConsumerError;
+
+/// Longer than a store that is stuck keeps a request waiting.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// A member of the group. Its callbacks run on the thread that polls, which is the one that calls everything else here.
+#[derive(Default)]
+pub(super) struct Member(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    under_way: Option<Batch>,
+    /// The outcome of a batch that a rebalance waited for.
+    done: Option<Result<Vec<Fetched>, ConsumerError>>,
+    /// Up to where everything is done and, as far as is known, not committed.
+    offsets: HashMap<Partition, i64>,
+    /// Given away since it was last asked.
+    gone: Vec<Partition>,
+}
+
+impl Member {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn begin(&self, batch: Batch) {
+        self.state().under_way = Some(batch);
+    }
+
+    /// What is left of the batch under way; `None` when it is not done by then.
+    pub(super) fn wait(&self, patience: Duration) -> Option<Result<Vec<Fetched>, ConsumerError>> {
+        let mut state = self.state();
+        state.settle(patience);
+        state.done.take()
+    }
+
+    pub(super) fn take_gone(&self) -> Vec<Partition> {
+        std::mem::take(&mut self.state().gone)
+    }
+
+    /// Without waiting: the next commit, and in the end the one of [`Member::commit_all`], says the same and more. Says nothing of partitions that
+    /// are gone, which may be further with their next owner.
+    pub(super) fn commit_done(&self, consumer: &BaseConsumer<Self>, gone: &[Partition]) {
+        let mut state = self.state();
+        state.offsets.retain(|partition, _| !gone.contains(partition));
+        let offsets = list(state.offsets.iter());
+        drop(state);
+        if let Err(error) = offsets.and_then(|offsets| consumer.commit(&offsets, CommitMode::Async)) {
+            tracing::debug!(%error, "offsets are not committed; the next ones will be");
+        }
+    }
+
+    /// Waits for the brokers.
+    pub(super) fn commit_all(&self, consumer: &BaseConsumer<Self>) {
+        let offsets = std::mem::take(&mut self.state().offsets);
+        if offsets.is_empty() {
+            return;
+        }
+        if let Err(error) = list(offsets.iter()).and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync)) {
+            tracing::warn!(%error, "offsets cannot be committed; whoever has these partitions next gets some messages again");
+        }
+    }
+
+    fn give_away(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        let gone: Vec<Partition> = partitions.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect();
+        tracing::debug!(partitions = ?gone, "partitions are given away");
+        {
+            let mut state = self.state();
+            if let Some(batch) = &state.under_way {
+                batch.interrupt();
+                state.settle(SETTLE);
+                if state.under_way.is_some() {
+                    tracing::warn!(
+                        "messages of Kafka are still being stored while their partitions are given away; another server may store them too"
+                    );
+                }
+            }
+            state.gone.extend(gone.iter().cloned());
+        }
+        self.commit_all(consumer);
+    }
+}
+
+impl State {
+    fn settle(&mut self, patience: Duration) {
+        let Some(Done { offsets, left, error }) = self.under_way.as_ref().and_then(|batch| batch.wait(patience)) else { return };
+        self.under_way = None;
+        self.offsets.extend(offsets);
+        self.done = Some(error.map_or(Ok(left), Err));
+    }
+}
+
+impl ClientContext for Member {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "the Kafka client says");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the Kafka client has a problem");
+    }
+}
+
+impl ConsumerContext for Member {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(partitions) => self.give_away(consumer, partitions),
+            Rebalance::Assign(partitions) => tracing::debug!(?partitions, "partitions are taken"),
+            Rebalance::Error(error) => tracing::debug!(%error, "a rebalance failed"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "offsets were not committed; the next ones will be");
+        }
+    }
+}
+
+fn list<'a>(offsets: impl Iterator<Item = (&'a Partition, &'a i64)>) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for ((topic, number), offset) in offsets {
+        list.add_partition_offset(topic, *number, Offset::Offset(*offset))?;
+    }
+    Ok(list)
+}
+
+/// What a consumer is called in its group: a server's name, given or kept in a file, and a number.
+pub(super) fn name(given: Option<&str>, file: &Path, number: usize) -> Result<String, ConsumerError> {
+    let name = match given {
+        Some(name) => name.to_owned(),
+        None => kept(file).map_err(|error| ConsumerError(format!("kafka: {} cannot be kept: {error}", file.display())))?,
+    };
+    Ok(format!("{name}-{number}"))
+}
+
+fn kept(file: &Path) -> std::io::Result<String> {
+    match fs::read_to_string(file) {
+        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let name = format!("scouter-{:016x}", rand::random::<u64>());
+    let new = file.with_extension("new");
+    let mut written = File::create(&new)?;
+    writeln!(written, "{name}")?;
+    written.sync_all()?;
+    fs::rename(&new, file)?;
+    Ok(name)
+}
