@@ -4,6 +4,7 @@
 
 mod brokers;
 mod http;
+mod kafka;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,7 @@ use scouter_exporter::{Compression, ConfigError, Payload, Secret};
 pub(crate) use self::{
     brokers::{RabbitMqConfig, RedisConfig},
     http::HttpConfig,
+    kafka::KafkaConfig,
 };
 use crate::error::Faults;
 
@@ -26,6 +28,7 @@ use crate::error::Faults;
 pub(crate) enum TransportType {
     Grpc,
     Http,
+    Kafka,
     #[pyo3(name = "RabbitMQ")]
     RabbitMq,
     Redis,

@@ -28,6 +28,7 @@ fn _scouter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<config::GrpcConfig>()?;
     module.add_class::<config::HttpConfig>()?;
     module.add_class::<config::RedisConfig>()?;
+    module.add_class::<config::KafkaConfig>()?;
     module.add_class::<config::RabbitMqConfig>()?;
     module.add_class::<config::TransportType>()?;
     module.add_class::<processor::SpanProcessor>()?;

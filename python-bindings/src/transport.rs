@@ -7,7 +7,7 @@ use pyo3::{
 use scouter_exporter::{Pipeline, QueueConfig, TransportConfig};
 
 use crate::{
-    config::{GrpcConfig, HttpConfig, RabbitMqConfig, RedisConfig},
+    config::{GrpcConfig, HttpConfig, KafkaConfig, RabbitMqConfig, RedisConfig},
     error::Faults,
 };
 
@@ -23,6 +23,8 @@ pub(crate) fn config(config: Option<&Bound<'_, PyAny>>) -> PyResult<TransportCon
         Ok(http.borrow().config.clone().into())
     } else if let Ok(redis) = config.cast::<RedisConfig>() {
         Ok(redis.get().config.clone().into())
+    } else if let Ok(kafka) = config.cast::<KafkaConfig>() {
+        Ok(kafka.get().config.clone().into())
     } else if let Ok(rabbit) = config.cast::<RabbitMqConfig>() {
         Ok(rabbit.get().config.clone().into())
     } else {

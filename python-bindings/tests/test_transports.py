@@ -14,10 +14,11 @@ from typing import cast
 import pytest
 
 from conftest import Server, free_port, running_server, wait_until
+from kafka import running_kafka
 from rabbitmq import running_rabbitmq
 from scouter import ConfigError, Metric, Metrics, ScouterQueue
 from scouter.tracing import flush_tracer, init_tracer, shutdown_tracer, stats
-from scouter.transport import HttpConfig, RabbitMQConfig, RedisConfig, TransportConfig, TransportType
+from scouter.transport import HttpConfig, KafkaConfig, RabbitMQConfig, RedisConfig, TransportConfig, TransportType
 
 PROFILE = {
     "config": {"sample_size": 1, "space": "s", "name": "n", "version": "1", "uid": str(uuid.uuid4()), "drift_type": "Custom"},
@@ -74,6 +75,68 @@ def test_spans_and_records_go_over_http(server: Server) -> None:
 def test_spans_and_records_go_to_redis(redis: str) -> None:
     send(RedisConfig(redis))
     assert entries(redis) == 2
+
+
+def test_spans_and_records_go_over_kafka_into_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_USERNAME", raising=False)
+    service = f"kafka-{uuid.uuid4()}"
+    with running_kafka(tmp_path) as brokers, running_server(options=[f"--kafka-brokers={brokers}"]) as server:
+        send(KafkaConfig(brokers=brokers, timeout_secs=60), service)
+        wait_until(lambda: len(server.spans(service)) == 1, 60, "the span is stored")
+        wait_until(lambda: server.sql("SELECT count(*) AS n FROM custom_drift")[0]["n"] == 1, 30, "the record is stored")
+
+
+KAFKA_VARIABLES = (
+    "KAFKA_BROKERS",
+    "KAFKA_USERNAME",
+    "KAFKA_KEY",
+    "KAFKA_PASSWORD",
+    "KAFKA_SECRET",
+    "KAFKA_TOPIC",
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM",
+    "SCOUTER_KAFKA_TOPIC",
+)
+
+
+def test_settings_of_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KAFKA_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    plain = KafkaConfig()
+    assert (plain.brokers, plain.topic, plain.security_protocol, plain.compression_type) == (
+        "localhost:9092",
+        "scouter_monitoring",
+        "PLAINTEXT",
+        "gzip",
+    )
+    assert (plain.transport_type, plain.timeout_secs, plain.message_max_bytes) == (TransportType.Kafka, 10, 1024 * 1024)
+    # As Scouter has them: in this order, and TLS with a password unless something else is said.
+    scouters = KafkaConfig("ada", "hunter2", "kafka.example:9093", "blue", "lz4", 2_000, 2_097_164)
+    assert (scouters.username, scouters.brokers, scouters.topic, scouters.compression_type) == ("ada", "kafka.example:9093", "blue", "lz4")
+    assert (scouters.security_protocol, scouters.sasl_mechanism) == ("SASL_SSL", "PLAIN")
+    assert (scouters.timeout_secs, scouters.message_max_bytes) == (2, 2_097_164)
+    library = {"bootstrap.servers": "kafka.example:9092", "security.protocol": "SSL", "ssl.ca.location": "/ca.pem"}
+    of_library = KafkaConfig(config=library)
+    assert (of_library.brokers, of_library.security_protocol, of_library.ca_file) == ("kafka.example:9092", "SSL", "/ca.pem")
+    monkeypatch.setenv("KAFKA_KEY", "eve")
+    monkeypatch.setenv("KAFKA_SECRET", "hunter2")
+    monkeypatch.setenv("KAFKA_SASL_MECHANISM", "scram-sha-256")
+    of_variables = KafkaConfig()
+    assert (of_variables.username, of_variables.sasl_mechanism) == ("eve", "SCRAM-SHA-256")
+    for config in (scouters, of_variables):
+        assert "hunter2" not in repr(config) + str(config)
+
+
+def test_every_fault_of_kafkas_settings_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KAFKA_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="plaintext"):
+        KafkaConfig("ada", "hunter2", "kafka.example:9092", security_protocol="SASL_PLAINTEXT")
+    with pytest.raises(ConfigError, match=r"batch\.size") as raised:
+        KafkaConfig("ada", "", "ada:hunter2@kafka.example", config={"batch.size": "1"}, compression_type="zstd", timeout_secs=-1)  # type: ignore[arg-type]
+    for fault in ("brokers", "password", "compression_type", "timeout_secs"):
+        assert fault in str(raised.value)
+    assert "hunter2" not in str(raised.value)
 
 
 def test_settings_come_from_arguments_then_variables_then_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from scouter.queue import (
     Queue,
     ScouterQueue,
 )
-from scouter.transport import GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig
+from scouter.transport import GrpcConfig, HttpConfig, KafkaConfig, RabbitMQConfig, RedisConfig
 
 if TYPE_CHECKING:
     from scouter.client import AsyncScouterClient, ScouterClient
@@ -43,6 +43,7 @@ __all__ = [
     "Features",
     "GrpcConfig",
     "HttpConfig",
+    "KafkaConfig",
     "Metric",
     "Metrics",
     "MissingQueueError",

@@ -21,6 +21,7 @@ from typing_extensions import Self, disjoint_base
 from scouter.transport import TransportConfig
 from scouter.transport._configs import GrpcConfig as GrpcConfig
 from scouter.transport._configs import HttpConfig as HttpConfig
+from scouter.transport._configs import KafkaConfig as KafkaConfig
 from scouter.transport._configs import RabbitMQConfig as RabbitMQConfig
 from scouter.transport._configs import RedisConfig as RedisConfig
 from scouter.transport._configs import TransportType as TransportType
@@ -33,6 +34,7 @@ __all__ = [
     "Features",
     "GrpcConfig",
     "HttpConfig",
+    "KafkaConfig",
     "Metric",
     "Metrics",
     "OtlpTarget",

@@ -34,10 +34,9 @@ def is_secret(key: str) -> bool:
     Returns:
         True for names such as ``password``, ``apiKey`` or ``access_token``; numbers of tokens (``max_tokens``, ``token_count``) are none.
     """
-    return _is_secret(key) if len(key) <= _MAX_REMEMBERED else _is_secret.__wrapped__(key)
+    return _remembered(key) if len(key) <= _MAX_REMEMBERED else _is_secret(key)
 
 
-@functools.lru_cache(maxsize=4096)
 def _is_secret(key: str) -> bool:
     words = [word.lower() for word in _WORDS.findall(key)]
     if any(word in _NUMBERS for word in words):
@@ -45,6 +44,9 @@ def _is_secret(key: str) -> bool:
     return any(word in _SECRET_WORDS for word in words) or any(
         one in _SECRET_KEYS and other == "key" for one, other in itertools.pairwise(words)
     )
+
+
+_remembered = functools.lru_cache(maxsize=4096)(_is_secret)
 
 
 def captured(value: object, max_length: int, redact: Callable[[str], bool] = is_secret) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from scouter.transport._configs import GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig, TransportType
+from scouter.transport._configs import GrpcConfig, HttpConfig, KafkaConfig, RabbitMQConfig, RedisConfig, TransportType
 
-__all__ = ["GrpcConfig", "HttpConfig", "RabbitMQConfig", "RedisConfig", "TransportConfig", "TransportType"]
+__all__ = ["GrpcConfig", "HttpConfig", "KafkaConfig", "RabbitMQConfig", "RedisConfig", "TransportConfig", "TransportType"]
 
-TransportConfig: TypeAlias = GrpcConfig | HttpConfig | RabbitMQConfig | RedisConfig
+TransportConfig: TypeAlias = GrpcConfig | HttpConfig | KafkaConfig | RabbitMQConfig | RedisConfig
 """Any of the configurations: the one line that decides how spans and records travel."""

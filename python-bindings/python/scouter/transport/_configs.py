@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from scouter._scouter import GrpcConfig, HttpConfig, RabbitMQConfig, RedisConfig, TransportType
+from scouter._scouter import GrpcConfig, HttpConfig, KafkaConfig, RabbitMQConfig, RedisConfig, TransportType
 
-__all__ = ["GrpcConfig", "HttpConfig", "RabbitMQConfig", "RedisConfig", "TransportType"]
+__all__ = ["GrpcConfig", "HttpConfig", "KafkaConfig", "RabbitMQConfig", "RedisConfig", "TransportType"]

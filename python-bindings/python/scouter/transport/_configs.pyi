@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, final
 
 from typing_extensions import Self, disjoint_base
 
-__all__ = ["GrpcConfig", "HttpConfig", "RabbitMQConfig", "RedisConfig", "TransportType"]
+__all__ = ["GrpcConfig", "HttpConfig", "KafkaConfig", "RabbitMQConfig", "RedisConfig", "TransportType"]
 
 @final
 class TransportType:
@@ -14,6 +14,7 @@ class TransportType:
 
     Grpc: ClassVar[TransportType]
     Http: ClassVar[TransportType]
+    Kafka: ClassVar[TransportType]
     RabbitMQ: ClassVar[TransportType]
     Redis: ClassVar[TransportType]
     def __eq__(self, value: object, /) -> bool: ...
@@ -229,6 +230,95 @@ class RedisConfig:
     @property
     def transport_type(self) -> TransportType:
         """`TransportType.Redis`."""
+
+@disjoint_base
+class KafkaConfig:
+    """Where Kafka is, and which topic of it servers take from. It can be read, not changed.
+
+    What is omitted comes from `config`, then from the environment, then from the defaults.
+
+    Args:
+        username: ``KAFKA_USERNAME``, or ``KAFKA_KEY``. With one, TLS and SASL are spoken unless something else is said.
+        password: ``KAFKA_PASSWORD``, or ``KAFKA_SECRET``. Never shown.
+        brokers: ``host:port`` of some brokers, with commas between them. ``KAFKA_BROKERS``, else ``localhost:9092``.
+        topic: ``SCOUTER_KAFKA_TOPIC``, or ``KAFKA_TOPIC``, else ``scouter_monitoring``.
+        compression_type: How what is sent is compressed; ``"gzip"`` by default.
+        message_timeout_ms: `timeout_secs` in milliseconds, for code that has it.
+        message_max_bytes: The largest message that the brokers take. 1 MiB by default, as theirs.
+        log_level: Accepted for code that has it.
+        config: Settings by the names of Kafka's client library: ``bootstrap.servers``, ``security.protocol``, ``sasl.mechanism``,
+            ``sasl.username``, ``sasl.password``, ``ssl.ca.location``.
+        max_retries: Accepted for code that has it. A request is sent again, with growing pauses, until the brokers have it or its
+            deadline is over.
+        security_protocol: Whether TLS is spoken, and whether user and password are asked for. ``KAFKA_SECURITY_PROTOCOL``.
+        sasl_mechanism: How user and password are proven. ``KAFKA_SASL_MECHANISM``, else ``"PLAIN"``.
+        timeout_secs: One deadline for all attempts of a request. 10 by default.
+        insecure: Whether the password may cross plaintext to another host. ``KAFKA_INSECURE``, else False.
+        ca_file: PEM file of certificate authorities to trust in place of the system's. ``KAFKA_CERT_LOCATION``.
+        client_certificate_file: PEM file of this client's certificate.
+        client_key_file: PEM file of its private key.
+
+    Raises:
+        ConfigError: A `ValueError` that names every fault.
+    """
+
+    def __new__(
+        cls,
+        username: str | None = None,
+        password: str | None = None,
+        brokers: str | None = None,
+        topic: str | None = None,
+        compression_type: Literal["gzip", "lz4", "snappy", "none"] | None = None,
+        message_timeout_ms: int | None = None,
+        message_max_bytes: int | None = None,
+        log_level: object = None,
+        config: dict[str, str] | None = None,
+        max_retries: int = 3,
+        *,
+        security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] | None = None,
+        sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None,
+        timeout_secs: float | None = None,
+        insecure: bool | None = None,
+        ca_file: str | PathLike[str] | None = None,
+        client_certificate_file: str | PathLike[str] | None = None,
+        client_key_file: str | PathLike[str] | None = None,
+    ) -> Self: ...
+    @property
+    def brokers(self) -> str:
+        """The brokers' addresses."""
+    @property
+    def topic(self) -> str:
+        """The topic that servers take from."""
+    @property
+    def username(self) -> str:
+        """Who comes."""
+    @property
+    def compression_type(self) -> str:
+        """How what is sent is compressed."""
+    @property
+    def security_protocol(self) -> str:
+        """Whether TLS is spoken, and whether user and password are asked for."""
+    @property
+    def sasl_mechanism(self) -> str:
+        """How user and password are proven."""
+    @property
+    def message_max_bytes(self) -> int:
+        """The largest message that is sent."""
+    @property
+    def max_retries(self) -> int:
+        """What was given; nothing depends on it."""
+    @property
+    def timeout_secs(self) -> float:
+        """Deadline of a request, in seconds."""
+    @property
+    def insecure(self) -> bool:
+        """Whether the password may cross plaintext to another host."""
+    @property
+    def ca_file(self) -> str | None:
+        """PEM file of certificate authorities."""
+    @property
+    def transport_type(self) -> TransportType:
+        """`TransportType.Kafka`."""
 
 @disjoint_base
 class RabbitMQConfig:
