@@ -146,7 +146,8 @@ def test_tags_are_given_and_found(client: ScouterClient, service: str) -> None:
     assert client.insert_tags([TagRecord("model", service, "stage", "live")])
     assert {tag.key: tag.value for tag in client.get_tags("trace", trace_id).tags}["env"] == "test"
     assert [(tag.entity_type, tag.value) for tag in client.get_tags("model", service).tags] == [("model", "live")]
-    assert client.get_entities_by_tags("trace", {"run": service, "env": "prod"}, match_all=True) == [trace_id]
+    assert client.get_entities_by_tags("trace", {"run": service, "env": "test"}, match_all=True) == [trace_id]
+    assert client.get_entities_by_tags("trace", {"run": service, "env": "prod"}, match_all=True) == []
 
 
 def profile(kind: str) -> dict[str, Any]:

@@ -299,7 +299,7 @@ fn systemd_understands_the_unit_and_finds_it_closed() {
 fn tests_named_in_documents_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut sources = String::new();
-    let mut folders = vec![root.join("server-ingest"), root.join("proto"), root.join("examples/tests")];
+    let mut folders = ["server-ingest", "proto", "exporter", "examples/tests"].map(|folder| root.join(folder)).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -152,6 +152,12 @@ impl RabbitMqConfig {
             uri: shown_address(address),
             reason: "the address of RabbitMQ is amqp://user:password@host:port/virtual-host or amqps://...".to_owned(),
         };
+        // A password with a slash, a question mark or a hash that is not escaped ends in the middle: what follows is neither host nor virtual
+        // host, to be shown as one.
+        let behind_scheme = address.split_once("://").map_or(address, |(_, rest)| rest);
+        if behind_scheme.find(['/', '?', '#']).is_some_and(|end| behind_scheme[end..].contains('@')) {
+            return Err(fault());
+        }
         let uri: Uri = address.trim().parse().map_err(|_| fault())?;
         let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();
         self.tls = match scheme.as_str() {
@@ -166,10 +172,6 @@ impl RabbitMqConfig {
             let (username, password) = user.split_once(':').unwrap_or((user, ""));
             self.username = plain(username)?;
             self.password = plain(password)?.into();
-        }
-        // Of a password with a slash or a question mark that is not escaped, the rest is no virtual host, to be shown as one.
-        if uri.path_and_query().is_some_and(|rest| rest.as_str().contains('@')) {
-            return Err(fault());
         }
         let path = uri.path().trim_start_matches('/');
         if !path.is_empty() {

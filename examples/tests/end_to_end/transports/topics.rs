@@ -255,9 +255,10 @@ async fn tls_to_kafka_is_of_the_authority_that_is_named() {
     let brokers = format!("localhost:{}", broker.tls_port);
     let named = KafkaConfig { brokers, security: KafkaSecurity::Tls, ca_file: Some(broker.certificate()), ..KafkaConfig::default() };
     built(named.clone().into()).send(request(1, 10), soon(PATIENCE)).await.expect("it is taken");
+    let taken = records(&broker, TOPIC).await.len();
     let stranger = built(KafkaConfig { ca_file: None, ..named }.into());
     let error = stranger.send(request(2, 10), soon(Duration::from_secs(5))).await.expect_err("nobody vouches for it");
     assert!(matches!(error.kind(), CallErrorKind::Retryable | CallErrorKind::DeadlineExceeded), "{error}");
     assert!(error.message().contains("certificate"), "{error}");
-    assert_eq!(records(&broker, TOPIC).await.len(), 1);
+    assert_eq!((taken > 0, records(&broker, TOPIC).await.len()), (true, taken));
 }

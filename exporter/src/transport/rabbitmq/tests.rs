@@ -48,7 +48,7 @@ fn a_password_does_not_cross_plaintext_unless_that_is_said() {
 
 #[test]
 fn what_is_left_of_a_password_with_a_slash_is_no_virtual_host() {
-    for address in ["amqp://ada:12/hid@den@localhost/blue", "amqp://ada:12?hid@den@localhost/blue"] {
+    for address in ["amqp://ada:12/hid@den@localhost/blue", "amqp://ada:12?hid@den@localhost/blue", "amqp://ada:12@hid#den@localhost"] {
         let error = read(&[("RABBITMQ_ADDR", address)]).unwrap_err();
         assert!(error.to_string().contains("amqp://user:password@host") && !error.to_string().contains("hid"), "{error}");
     }
