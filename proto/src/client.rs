@@ -59,7 +59,7 @@ use crate::{
 };
 
 pub use self::{
-    address::{is_loopback, shown_address},
+    address::{is_cut_by_its_password, is_loopback, shown_address},
     channel::user_agent,
     checks::{bounds_faults, truth},
     config::{Compression, ConfigError, ConfigFault, DEFAULT_TIMEOUT, GrpcConfig, Payload, Secret},

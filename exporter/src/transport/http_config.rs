@@ -91,11 +91,8 @@ impl HttpConfig {
     /// # Errors
     /// As [`HttpConfig::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let (config, mut faults) = Self::read(variable);
-        if let Err(error) = config.validate() {
-            faults.extend(error.faults);
-        }
-        ConfigError::check(faults)?;
+        let (config, faults) = Self::read(variable);
+        ConfigError::check_both(faults, config.validate())?;
         Ok(config)
     }
 

@@ -14,7 +14,9 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 use scouter_tonic::{
     broker::{DEFAULT_NAME, JSON, SCOUTER_PROTOBUF},
-    client::{CallError, DEFAULT_TIMEOUT, Payload, Secret, TlsFiles, bounds_faults, is_loopback, shown_address, truth},
+    client::{
+        CallError, DEFAULT_TIMEOUT, Payload, Secret, TlsFiles, bounds_faults, is_cut_by_its_password, is_loopback, shown_address, truth,
+    },
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -101,11 +103,8 @@ impl RabbitMqConfig {
     /// # Errors
     /// As [`RabbitMqConfig::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let (config, mut faults) = Self::read(variable);
-        if let Err(error) = config.validate() {
-            faults.extend(error.faults);
-        }
-        ConfigError::check(faults)?;
+        let (config, faults) = Self::read(variable);
+        ConfigError::check_both(faults, config.validate())?;
         Ok(config)
     }
 
@@ -152,10 +151,7 @@ impl RabbitMqConfig {
             uri: shown_address(address),
             reason: "the address of RabbitMQ is amqp://user:password@host:port/virtual-host or amqps://...".to_owned(),
         };
-        // A password with a slash, a question mark or a hash that is not escaped ends in the middle: what follows is neither host nor virtual
-        // host, to be shown as one.
-        let behind_scheme = address.split_once("://").map_or(address, |(_, rest)| rest);
-        if behind_scheme.find(['/', '?', '#']).is_some_and(|end| behind_scheme[end..].contains('@')) {
+        if is_cut_by_its_password(address) {
             return Err(fault());
         }
         let uri: Uri = address.trim().parse().map_err(|_| fault())?;

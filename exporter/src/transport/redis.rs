@@ -23,7 +23,10 @@ use ::redis::{
 use bytes::Bytes;
 use scouter_tonic::{
     broker::{CONTENT_TYPE, DEFAULT_NAME, JSON, PAYLOAD, SCOUTER_PROTOBUF},
-    client::{CallError, CallErrorKind, DEFAULT_TIMEOUT, Payload, Secret, TlsFiles, bounds_faults, is_loopback, shown_address, truth},
+    client::{
+        CallError, CallErrorKind, DEFAULT_TIMEOUT, Payload, Secret, TlsFiles, bounds_faults, is_cut_by_its_password, is_loopback,
+        shown_address, truth,
+    },
     limits::MAX_REQUEST_BYTES,
 };
 use tokio::time::{Instant, timeout_at};
@@ -99,11 +102,8 @@ impl RedisConfig {
     /// # Errors
     /// As [`RedisConfig::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let (config, mut faults) = Self::read(variable);
-        if let Err(error) = config.validate() {
-            faults.extend(error.faults);
-        }
-        ConfigError::check(faults)?;
+        let (config, faults) = Self::read(variable);
+        ConfigError::check_both(faults, config.validate())?;
         Ok(config)
     }
 
@@ -139,7 +139,7 @@ impl RedisConfig {
             faults.push(ConfigFault::Setting { name: "channel", expected: "a name" });
         }
         match self.address.reveal().into_connection_info() {
-            Ok(info) => {
+            Ok(info) if !is_cut_by_its_password(self.address.reveal()) => {
                 let has_password = info.redis_settings().password().is_some();
                 if let ConnectionAddr::Tcp(host, _) = info.addr()
                     && has_password
@@ -149,7 +149,7 @@ impl RedisConfig {
                     faults.push(ConfigFault::Plaintext { host: host.clone() });
                 }
             }
-            Err(_) => {
+            _ => {
                 let reason = "the address of Redis is redis://host:port or rediss://host:port".to_owned();
                 faults.push(ConfigFault::Endpoint { uri: self.shown_address(), reason });
             }

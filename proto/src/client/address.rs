@@ -11,6 +11,13 @@ pub fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether an `@` stands behind what is read as host and port. A password with a `/`, `?` or `#` that is not escaped ends them in its middle:
+/// `redis://user:pass@word#3@host` is read as the host `word`, which must be neither asked nor shown.
+pub fn is_cut_by_its_password(address: &str) -> bool {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    rest.find(['/', '?', '#']).is_some_and(|end| rest[end..].contains('@'))
+}
+
 /// An address as messages, logs and `Debug` may show it: scheme, host, port and path, without user, password, query and fragment.
 ///
 /// It also gets what is no good address, above all passwords with characters that had to be escaped. Where it cannot be known which part is

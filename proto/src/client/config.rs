@@ -191,6 +191,17 @@ impl ConfigError {
     pub fn check(faults: Vec<ConfigFault>) -> Result<(), Self> {
         if faults.is_empty() { Ok(()) } else { Err(Self { faults }) }
     }
+
+    /// The faults found while reading settings, and then those of the whole, at once.
+    ///
+    /// # Errors
+    /// Every one of them.
+    pub fn check_both(mut read: Vec<ConfigFault>, validated: Result<(), Self>) -> Result<(), Self> {
+        if let Err(error) = validated {
+            read.extend(error.faults);
+        }
+        Self::check(read)
+    }
 }
 
 impl From<ConfigFault> for ConfigError {

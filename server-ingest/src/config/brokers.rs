@@ -1,9 +1,8 @@
 //! Brokers that requests are taken from. A broker is used when its address is given.
 
-use std::net::IpAddr;
-
 use clap::Args;
 use percent_encoding::percent_decode_str;
+use scouter_tonic::client::{is_cut_by_its_password, is_loopback};
 
 use super::{Faults, Kafka, KafkaOptions, Secret};
 
@@ -101,6 +100,9 @@ impl RabbitMq {
     /// with an address does not quote it: there is a password in it.
     fn at(address: &Secret) -> Result<Self, &'static str> {
         const EXPECTED: &str = "it is amqp://user:password@host:port/virtual-host, or amqps://...";
+        if is_cut_by_its_password(address.expose()) {
+            return Err(EXPECTED);
+        }
         let uri: http::Uri = address.expose().trim().parse().map_err(|_| EXPECTED)?;
         let tls = match uri.scheme_str() {
             Some("amqp") => false,
@@ -147,7 +149,8 @@ impl BrokerOptions {
         if !cfg!(feature = "redis") {
             faults.add("--redis-addr is given, and this server was built without the feature redis".to_owned());
         }
-        let uri: Option<http::Uri> = address.expose().trim().parse().ok();
+        let uri: Option<http::Uri> =
+            Some(address.expose().trim()).filter(|text| !is_cut_by_its_password(text)).and_then(|text| text.parse().ok());
         match uri.as_ref().map(|uri| (uri.scheme_str(), uri.host().filter(|host| !host.is_empty()))) {
             Some((Some("rediss"), Some(_))) => {}
             Some((Some("redis"), Some(host))) => {
@@ -188,8 +191,7 @@ impl BrokerOptions {
 
 /// A password goes in clear text to this machine only.
 pub(super) fn check_plaintext(flag: &str, encrypted: &str, host: &str, faults: &mut Faults) {
-    let host = host.trim_matches(['[', ']']);
-    if !host.eq_ignore_ascii_case("localhost") && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
+    if !is_loopback(host) {
         faults.add(format!("{flag}: a password would cross the network to {host} in clear text; use {encrypted}, or say --insecure"));
     }
 }

@@ -118,6 +118,11 @@ fn a_brokers_password_goes_to_other_machines_by_tls_or_after_the_word_insecure()
         assert!(fault.contains("--insecure") && !fault.contains("secret@"), "{fault}");
         validate(&[flag, "--insecure"]).expect("it was said");
     }
+    // What is read as the host is a piece of the password.
+    for flag in ["--redis-addr=redis://user:12@secret#3@broker:6379", "--rabbitmq-addr=amqp://user:12@secret#3@broker"] {
+        let fault = only_fault(&[flag]);
+        assert!(fault.contains("user:password@host") && !fault.contains("secret"), "{fault}");
+    }
     for flag in [
         "--redis-addr=rediss://user:secret@broker:6379",
         "--redis-addr=redis://broker:6379",

@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** nothing of the page comes from another origin, and no script or style stands in the document: the policy sent with it forbids both.
 
-use std::{io::Write as _, net::IpAddr, sync::Arc};
+use std::{io::Write as _, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -161,8 +161,7 @@ async fn about(State(doors): State<HttpDoors>, request: Request) -> Response {
 fn is_loopback_name(host: &str) -> bool {
     let without_port =
         host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit())).map_or(host, |(name, _)| name);
-    let name = without_port.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    scouter_tonic::client::is_loopback(without_port)
 }
 
 #[cfg(test)]

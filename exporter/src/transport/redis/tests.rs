@@ -45,6 +45,7 @@ fn no_part_of_a_password_is_shown_however_it_is_written() {
         "redis://ada:qqq@zzz@redis.example",
         "redis://ada:qqq?zzz@redis.example",
         "redis://ada:qqq#zzz@redis.example",
+        "redis://ada:12@qqq#zzz@redis.example",
         "http://ada:qqq/zzz@redis.example",
         "ada:qqq/zzz@redis.example",
         "redis://:qqqzzz",
