@@ -279,7 +279,7 @@ impl GrpcConfig {
             "GrpcConfig(server_uri={:?}, username={:?}, password=\"***\", timeout_secs={}, connect_timeout_secs={}, \
              keep_alive_interval_secs={}, keep_alive_timeout_secs={}, keep_alive_while_idle={}, insecure={}, ca_file={}, \
              compression={:?})",
-            self.config.server_uri,
+            self.config.shown_uri(),
             self.config.username,
             self.config.timeout.as_secs_f64(),
             seconds(self.config.connect_timeout),

@@ -70,6 +70,7 @@ def test_every_fault_is_named_at_once() -> None:
         "http://ada:qqq/zzz@localhost",
         "http://ada:12/zzz@localhost",
         "https://ada:qqq?zzz@localhost",
+        "https://localhost/?token=qqq",
         "http://[::1",
     ],
 )

@@ -137,6 +137,13 @@ def test_every_fault_of_kafkas_settings_is_named_at_once(monkeypatch: pytest.Mon
     for fault in ("brokers", "password", "compression_type", "timeout_secs"):
         assert fault in str(raised.value)
     assert "hunter2" not in str(raised.value)
+    with pytest.raises(ConfigError, match="brokers") as raised:
+        KafkaConfig("ada", "x", "ada:hunter2@kafka.example:9092", security_protocol="SASL_PLAINTEXT")
+    assert "hunter2" not in str(raised.value)
+    monkeypatch.delenv("RABBITMQ_ADDR", raising=False)
+    with pytest.raises(ConfigError, match="host") as raised:
+        RabbitMQConfig("ada:hunter2@rabbit.example")
+    assert "hunter2" not in str(raised.value)
 
 
 def test_settings_come_from_arguments_then_variables_then_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,9 @@ use crate::{
     telemetry::start_logging,
 };
 
+/// For how long threads are waited for that nobody needs any more.
+const LAST_THREADS: std::time::Duration = std::time::Duration::from_secs(1);
+
 mod accounts;
 mod ask;
 
@@ -145,7 +148,11 @@ fn serve(
     }
     keep_below(checked.memory.total);
     start_logging(&config.log_filter, config.log_format == "json");
-    runtime()?.block_on(app::serve(checked))
+    let runtime = runtime()?;
+    let served = runtime.block_on(app::serve(checked));
+    // All that counts is done. A client of a broker that does not answer may still keep its thread.
+    runtime.shutdown_timeout(LAST_THREADS);
+    served
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

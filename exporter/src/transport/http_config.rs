@@ -128,6 +128,10 @@ impl HttpConfig {
             let reason = "HTTP over a unix socket is not supported".to_owned();
             faults.push(ConfigFault::ServerUri { uri: shown_address(&self.server_uri), reason });
         }
+        if self.server_uri.contains(['?', '#']) {
+            let reason = "paths are put behind it, so it has no query and no fragment".to_owned();
+            faults.push(ConfigFault::ServerUri { uri: shown_address(&self.server_uri), reason });
+        }
         if !self.auth_token.is_empty() && http::HeaderValue::from_str(self.auth_token.reveal()).is_err() {
             faults.push(ConfigFault::Setting { name: "auth_token", expected: "printable ASCII" });
         }

@@ -182,8 +182,10 @@ impl RabbitMqConfig {
     /// Every fault found.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut faults = bounds_faults(self.timeout, self.max_request_bytes);
-        if self.host.is_empty() {
-            faults.push(ConfigFault::Setting { name: "host", expected: "a host" });
+        // A password that came with it is not shown.
+        let is_host = !self.host.is_empty() && !self.host.contains(['@', '/', '?', '#']);
+        if !is_host {
+            faults.push(ConfigFault::Setting { name: "host", expected: "a host, without user and password" });
         }
         if self.port == 0 {
             faults.push(ConfigFault::Setting { name: "port", expected: "between 1 and 65535" });
@@ -196,7 +198,7 @@ impl RabbitMqConfig {
                 faults.push(ConfigFault::Setting { name, expected: "at most 200 bytes" });
             }
         }
-        if !self.tls && !self.insecure && !is_loopback(&self.host) {
+        if is_host && !self.tls && !self.insecure && !is_loopback(&self.host) {
             faults.push(ConfigFault::Plaintext { host: self.host.clone() });
         }
         faults.extend(self.files().validate().err().map(|error| error.faults).unwrap_or_default());

@@ -153,7 +153,7 @@ impl fmt::Debug for GrpcConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header_names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("GrpcConfig")
-            .field("server_uri", &shown_address(&self.server_uri))
+            .field("server_uri", &self.shown_uri())
             .field("username", &self.username)
             .field("password", &self.password)
             .field("timeout", &self.timeout)
@@ -315,6 +315,11 @@ pub enum ConfigFault {
 }
 
 impl GrpcConfig {
+    /// The server's address without user, password, query and fragment.
+    pub fn shown_uri(&self) -> String {
+        shown_address(&self.server_uri)
+    }
+
     /// The defaults, with `SCOUTER_GRPC_URI`, `SCOUTER_USERNAME`, `SCOUTER_PASSWORD`, `SCOUTER_GRPC_INSECURE`,
     /// `SCOUTER_GRPC_CA_FILE`, `SCOUTER_GRPC_CLIENT_CERTIFICATE_FILE` and `SCOUTER_GRPC_CLIENT_KEY_FILE` where they are set.
     /// An empty variable counts as unset.

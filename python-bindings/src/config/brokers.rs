@@ -134,7 +134,8 @@ impl RedisConfig {
 ///     username: ``RABBITMQ_USERNAME``, else ``guest``.
 ///     password: ``RABBITMQ_PASSWORD``, else ``guest``. Never shown.
 ///     queue: A durable queue; it is made if it is not there. ``RABBITMQ_QUEUE``, else ``scouter_monitoring``.
-///     max_retries: Accepted for code that has it. A request is sent again until the broker has it.
+///     max_retries: Accepted for code that has it. A request is sent again until the broker has it or its
+///         deadline is over.
 ///     virtual_host: ``/`` by default.
 ///     tls: Whether to speak TLS.
 ///     timeout_secs: One deadline for all attempts of a request. 10 by default.

@@ -17,8 +17,6 @@ const LIBRARY_SETTINGS: [(&str, &str); 6] = [
     ("security.protocol", "KAFKA_SECURITY_PROTOCOL"),
     ("ssl.ca.location", "KAFKA_CERT_LOCATION"),
 ];
-/// What `message_max_bytes` has and a request has not: key, headers and frame of a record.
-const HEAD_BYTES: usize = 4096;
 
 /// Where Kafka is, and which topic of it servers take from.
 ///
@@ -35,7 +33,8 @@ const HEAD_BYTES: usize = 4096;
 ///     log_level: Accepted for code that has it.
 ///     config: Settings by the names of Kafka's client library: ``bootstrap.servers``, ``security.protocol``, ``sasl.mechanism``,
 ///         ``sasl.username``, ``sasl.password``, ``ssl.ca.location``.
-///     max_retries: Accepted for code that has it. A request is sent again until the brokers have it.
+///     max_retries: Accepted for code that has it. A request is sent again until the brokers have it or its
+///         deadline is over.
 ///     security_protocol: ``"PLAINTEXT"``, ``"SSL"``, ``"SASL_PLAINTEXT"`` or ``"SASL_SSL"``. ``KAFKA_SECURITY_PROTOCOL``.
 ///     sasl_mechanism: ``"PLAIN"``, ``"SCRAM-SHA-256"`` or ``"SCRAM-SHA-512"``. ``KAFKA_SASL_MECHANISM``, else ``"PLAIN"``.
 ///     timeout_secs: One deadline for all attempts of a request. 10 by default.
@@ -120,7 +119,7 @@ impl KafkaConfig {
         };
         config.timeout = message_timeout_ms.map_or(config.timeout, Duration::from_millis);
         config.timeout = seconds("timeout_secs", timeout_secs, &mut faults).unwrap_or(config.timeout);
-        config.max_request_bytes = message_max_bytes.map_or(config.max_request_bytes, |bytes| bytes.saturating_sub(HEAD_BYTES));
+        config.max_request_bytes = message_max_bytes.map_or(config.max_request_bytes, |bytes| bytes.saturating_sub(Kafka::HEAD_BYTES));
         config.ca_file = ca_file.or(config.ca_file);
         config.client_certificate_file = client_certificate_file;
         config.client_key_file = client_key_file;
@@ -175,7 +174,7 @@ impl KafkaConfig {
 
     #[getter]
     fn message_max_bytes(&self) -> usize {
-        self.config.max_request_bytes + HEAD_BYTES
+        self.config.max_request_bytes + Kafka::HEAD_BYTES
     }
 
     #[getter]

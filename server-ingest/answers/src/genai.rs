@@ -20,6 +20,9 @@ use crate::span::is_error_code;
 
 pub use conversations::{conversation, conversations, genai_of_trace};
 
+/// The attribute, a text, of every span of OpenInference.
+pub(crate) const OPENINFERENCE_KIND: &str = "openinference.span.kind";
+
 /// The columns of which a GenAI span has one.
 const MARKS: [&str; 9] = [
     "gen_ai_operation_name",

@@ -118,6 +118,15 @@ fn a_brokers_password_goes_to_other_machines_by_tls_or_after_the_word_insecure()
         assert!(fault.contains("--insecure") && !fault.contains("secret@"), "{fault}");
         validate(&[flag, "--insecure"]).expect("it was said");
     }
+    let of_kafka = ["--kafka-username=user", "--kafka-password=secret", "--kafka-security-protocol=sasl_plaintext"];
+    let kafka = |brokers: &'static str, more: &[&'static str]| validate(&[&of_kafka[..], &[brokers], more].concat());
+    let fault = only_fault(&[&of_kafka[..], &["--kafka-brokers=broker:9092"]].concat());
+    assert!(fault.contains("--insecure") && !fault.contains("secret"), "{fault}");
+    kafka("--kafka-brokers=broker:9092", &["--insecure"]).expect("it was said");
+    kafka("--kafka-brokers=127.0.0.1:9092,localhost:9093", &[]).expect("nothing is told to strangers");
+    kafka("--kafka-brokers=broker:9092", &["--kafka-sasl-mechanism=scram-sha-256"]).expect("the password is not sent");
+    let fault = only_fault(&["--kafka-brokers=user:secret@broker:9092"]);
+    assert!(fault.contains("host:port") && !fault.contains("secret"), "{fault}");
     // What is read as the host is a piece of the password.
     for flag in ["--redis-addr=redis://user:12@secret#3@broker:6379", "--rabbitmq-addr=amqp://user:12@secret#3@broker"] {
         let fault = only_fault(&[flag]);

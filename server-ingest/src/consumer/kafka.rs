@@ -67,7 +67,8 @@ impl Consumer for KafkaSource {
             let _stopped_with_us = stop.clone().drop_guard();
             let worker = Worker {
                 kafka: self.kafka.clone(),
-                name: member::name(self.kafka.instance.as_deref(), &self.name_file, self.number)?,
+                name_file: self.name_file.clone(),
+                number: self.number,
                 taker: taker.clone(),
                 stop,
                 runtime: Handle::current(),
@@ -89,7 +90,8 @@ impl From<KafkaError> for ConsumerError {
 
 struct Worker {
     kafka: Kafka,
-    name: String,
+    name_file: PathBuf,
+    number: usize,
     taker: Taker,
     stop: CancellationToken,
     runtime: Handle,
@@ -97,7 +99,8 @@ struct Worker {
 
 impl Worker {
     fn run(&self) -> Result<(), ConsumerError> {
-        let consumer: BaseConsumer<Member> = self.settings().create_with_context(Member::default())?;
+        let name = member::name(self.kafka.instance.as_deref(), &self.name_file, self.number)?;
+        let consumer: BaseConsumer<Member> = self.settings(&name).create_with_context(Member::default())?;
         let topics: Vec<&str> = self.kafka.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
         let dead = Arc::new(DeadLetters::new(client(&self.kafka)));
@@ -116,11 +119,11 @@ impl Worker {
         Ok(())
     }
 
-    fn settings(&self) -> ClientConfig {
+    fn settings(&self, name: &str) -> ClientConfig {
         let mut settings = client(&self.kafka);
         settings
             .set("group.id", &self.kafka.group)
-            .set("group.instance.id", &self.name)
+            .set("group.instance.id", name)
             .set("session.timeout.ms", self.kafka.session_timeout.as_millis().to_string())
             .set("heartbeat.interval.ms", (self.kafka.session_timeout.as_millis() / 10).min(3000).to_string())
             .set("max.poll.interval.ms", self.kafka.session_timeout.as_millis().max(300_000).to_string())

@@ -77,22 +77,10 @@ async fn records(broker: &Broker, topic: &'static str) -> Vec<Record> {
 }
 
 async fn put_at(broker: &Broker, topic: &str, payload: &[u8], content_type: Option<&str>) {
-    let producer: FutureProducer = settings(broker).remove_group().create().expect("good settings");
+    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", broker.plain_address()).create().expect("good settings");
     let headers = content_type.map(|value| OwnedHeaders::new().insert(Header { key: "content-type", value: Some(value) }));
     let record = FutureRecord::<(), [u8]> { payload: Some(payload), headers, ..FutureRecord::to(topic) };
     producer.send(record, PATIENCE).await.expect("it is sent");
-}
-
-trait RemoveGroup {
-    fn remove_group(self) -> Self;
-}
-
-impl RemoveGroup for ClientConfig {
-    /// A producer is in none.
-    fn remove_group(mut self) -> Self {
-        self.remove("group.id").remove("enable.auto.commit");
-        self
-    }
 }
 
 impl Side for Kafka {

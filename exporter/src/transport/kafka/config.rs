@@ -113,6 +113,9 @@ impl Default for KafkaConfig {
 }
 
 impl KafkaConfig {
+    /// What the largest message has more than the largest request: key, headers and frame of a record, with room.
+    pub const HEAD_BYTES: usize = HEAD_BYTES;
+
     /// The defaults, with `KAFKA_BROKERS`, `SCOUTER_KAFKA_TOPIC` or `KAFKA_TOPIC`, `KAFKA_USERNAME` or `KAFKA_KEY`, `KAFKA_PASSWORD` or
     /// `KAFKA_SECRET`, `KAFKA_SECURITY_PROTOCOL` (`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`, which is what a user without it means),
     /// `KAFKA_SASL_MECHANISM` (`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`), `KAFKA_INSECURE` and `KAFKA_CERT_LOCATION` where they are set.
@@ -209,7 +212,8 @@ impl KafkaConfig {
             faults.push(ConfigFault::Setting { name: "client_key_file", expected: "a file beside client_certificate_file, or neither" });
         }
         if self.security == KafkaSecurity::SaslPlaintext && self.sasl == KafkaSasl::Plain && !self.insecure {
-            let names = hosts.iter().filter_map(|host| host.rsplit_once(':')).map(|(name, _)| name);
+            // What is no address may hold a password.
+            let names = hosts.iter().filter(|host| is_address(host)).filter_map(|host| host.rsplit_once(':')).map(|(name, _)| name);
             faults.extend(names.filter(|name| !is_loopback(name)).map(|name| ConfigFault::Plaintext { host: name.to_owned() }).take(1));
         }
         ConfigError::check(faults)

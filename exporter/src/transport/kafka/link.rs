@@ -122,7 +122,11 @@ impl ClientContext for Words {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)) {
+        // A broker that goes away while the mechanism is agreed on has the same code, and has refused nobody.
+        let is_a_verdict = !reason.contains("handshake failed");
+        if is_a_verdict
+            && matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed))
+        {
             let error = CallError::new(CallErrorKind::Credentials, Code::Unauthenticated, format!("Kafka: {reason}"));
             self.refused.send_replace(Some(error));
         }

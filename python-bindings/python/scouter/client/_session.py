@@ -54,7 +54,7 @@ class Request:
     headers: Mapping[str, str]
     content: bytes | None
     deadline: float
-    """On the clock of `time.monotonic`; the whole answer is here by then, or none."""
+    """On the clock of `time.monotonic`; the whole answer is here by then, or none; the blocking client asks between reads."""
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,10 @@ class OtelExportConfig:
 
     def __repr__(self) -> str:
         """All settings but the headers' values."""
+        # A query may hold a key.
+        endpoint = None if self._endpoint is None else self._endpoint.partition("?")[0]
         headers = None if self._headers is None else dict.fromkeys(self._headers, "***")
         return (
-            f"OtelExportConfig(protocol={self._protocol}, endpoint={self._endpoint!r}, timeout={self._timeout}, "
+            f"OtelExportConfig(protocol={self._protocol}, endpoint={endpoint!r}, timeout={self._timeout}, "
             f"compression={self._compression!r}, headers={headers})"
         )

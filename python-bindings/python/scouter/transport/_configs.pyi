@@ -143,7 +143,7 @@ class HttpConfig:
         timeout_secs: float | None = None,
         insecure: bool | None = None,
         ca_file: str | PathLike[str] | None = None,
-        compression: str | None = None,
+        compression: Literal["none", "gzip", "zstd"] | None = None,
     ) -> Self: ...
     @property
     def server_uri(self) -> str:
@@ -204,7 +204,7 @@ class RedisConfig:
         address: str | None = None,
         channel: str | None = None,
         *,
-        mode: str | None = None,
+        mode: Literal["stream", "pubsub"] | None = None,
         timeout_secs: float | None = None,
         insecure: bool | None = None,
         ca_file: str | PathLike[str] | None = None,

@@ -10,7 +10,7 @@ use scouter_query::{Condition, Engine, QueryError, Reader, Selection, hex_text};
 use scouter_storage::columns::Table;
 use serde::Serialize;
 
-use super::{Row, for_each, is_genai, is_of_conversation};
+use super::{OPENINFERENCE_KIND, Row, for_each, is_genai, is_of_conversation};
 use crate::error::AnswerError;
 use crate::filter::{FILTER_PARAMETERS, SpanFilter, trace_id};
 use crate::groups::{ENTRY_BYTES, Groups, Growth, Key};
@@ -341,19 +341,24 @@ fn step(mut span: Span) -> Step {
         let exception = body.events.iter().find(|event| event.name == "exception")?;
         exception.attributes.iter().find(|attribute| attribute.key == "exception.type")?.value.text()
     });
-    let first = |keys: &[&str]| keys.iter().find_map(|key| text(&span, key));
-    let count = |keys: &[&str]| keys.iter().find_map(|key| number(&span, key));
+    // Names such as `tool.name` are others' too.
+    let is_openinference = text(&span, OPENINFERENCE_KIND).is_some();
+    let keys = |own: &'static [&'static str], openinference: &'static [&'static str]| {
+        own.iter().chain(if is_openinference { openinference } else { &[] })
+    };
+    let first = |own, openinference| keys(own, openinference).find_map(|key| text(&span, key));
+    let count = |own, openinference| keys(own, openinference).find_map(|key| number(&span, key));
     Step {
         // As its column says, which knows what OpenInference calls it.
         operation: span.genai.clone(),
-        provider: first(&["gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system"]),
-        request_model: first(&["gen_ai.request.model", "llm.model_name", "embedding.model_name"]),
-        response_model: first(&["gen_ai.response.model"]),
-        agent: first(&["gen_ai.agent.name", "agent.name"]),
-        tool: first(&["gen_ai.tool.name", "tool.name"]),
-        error_type: first(&["error.type"]).or(exception),
-        input_tokens: count(&["gen_ai.usage.input_tokens", "llm.token_count.prompt"]),
-        output_tokens: count(&["gen_ai.usage.output_tokens", "llm.token_count.completion"]),
+        provider: first(&["gen_ai.provider.name", "gen_ai.system"], &["llm.provider", "llm.system"]),
+        request_model: first(&["gen_ai.request.model"], &["llm.model_name", "embedding.model_name"]),
+        response_model: first(&["gen_ai.response.model"], &[]),
+        agent: first(&["gen_ai.agent.name"], &["agent.name"]),
+        tool: first(&["gen_ai.tool.name"], &["tool.name"]),
+        error_type: first(&["error.type"], &[]).or(exception),
+        input_tokens: count(&["gen_ai.usage.input_tokens"], &["llm.token_count.prompt"]),
+        output_tokens: count(&["gen_ai.usage.output_tokens"], &["llm.token_count.completion"]),
         span,
     }
 }

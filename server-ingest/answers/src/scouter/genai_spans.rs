@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::filters::optional_time;
 use crate::error::AnswerError;
 use crate::filter::{SpanFilter, State};
-use crate::genai::{is_genai, is_of_conversation};
+use crate::genai::{OPENINFERENCE_KIND, is_genai, is_of_conversation};
 use crate::json::{TypedAttribute, TypedValue};
 use crate::span::{Event, Span, span_columns};
 use crate::trace::collect;
@@ -30,7 +30,7 @@ enum Shape {
 }
 
 /// The members that are taken from attributes: name, attribute, shape. Of two with a name the first that is there counts.
-const MEMBERS: [(&str, &str, Shape); 51] = [
+const MEMBERS: [(&str, &str, Shape); 40] = [
     ("operation_name", "gen_ai.operation.name", Shape::Text),
     ("provider_name", "gen_ai.provider.name", Shape::Text),
     ("provider_name", "gen_ai.system", Shape::Text),
@@ -70,7 +70,11 @@ const MEMBERS: [(&str, &str, Shape); 51] = [
     ("output_messages", "gen_ai.output.messages", Shape::Json),
     ("system_instructions", "gen_ai.system_instructions", Shape::Json),
     ("tool_definitions", "gen_ai.tool.definitions", Shape::Json),
-    // What OpenInference calls the same.
+    ("conversation_id", "session.id", Shape::Text),
+];
+
+/// What OpenInference calls the same, in spans that say that they are its: names such as `tool.name` are others' too.
+const OPENINFERENCE_MEMBERS: [(&str, &str, Shape); 11] = [
     ("provider_name", "llm.provider", Shape::Text),
     ("provider_name", "llm.system", Shape::Text),
     ("request_model", "llm.model_name", Shape::Text),
@@ -79,7 +83,6 @@ const MEMBERS: [(&str, &str, Shape); 51] = [
     ("output_tokens", "llm.token_count.completion", Shape::Integer),
     ("cache_read_input_tokens", "llm.token_count.prompt_details.cache_read", Shape::Integer),
     ("cache_creation_input_tokens", "llm.token_count.prompt_details.cache_write", Shape::Integer),
-    ("conversation_id", "session.id", Shape::Text),
     ("agent_name", "agent.name", Shape::Text),
     ("tool_name", "tool.name", Shape::Text),
     ("tool_call_id", "tool_call.id", Shape::Text),
@@ -185,7 +188,9 @@ async fn first(reader: &mut Reader, mut conditions: Vec<Condition>, direction: D
 fn record(span: &Span) -> Value {
     let attributes = span.body.as_ref().map(|body| body.attributes.as_slice()).unwrap_or_default();
     let mut record = Map::new();
-    for (name, key, shape) in MEMBERS {
+    let is_openinference = attributes.iter().any(|attribute| attribute.key == OPENINFERENCE_KIND && attribute.value.text().is_some());
+    let others = if is_openinference { &OPENINFERENCE_MEMBERS[..] } else { &[] };
+    for &(name, key, shape) in MEMBERS.iter().chain(others) {
         let value = attributes.iter().find(|attribute| attribute.key == key).map_or(Value::Null, |found| shape.of(&found.value));
         let is_known = record.get(name).is_some_and(|known| !known.is_null());
         if !is_known {

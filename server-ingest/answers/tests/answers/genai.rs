@@ -158,6 +158,11 @@ async fn in_openinference(stored: &Stored) {
     ];
     let mut spans = spans;
     spans[5].attributes = vec![text("tool.name", "hammer"), text("session.id", "talk-1")];
+    // Nor is somebody's tool one of the model that the span is of.
+    let mut of_opentelemetry = plain_span(15, 1, 0, "chat", 26 * SECOND, 1);
+    of_opentelemetry.attributes =
+        vec![text("gen_ai.operation.name", "chat"), text("gen_ai.conversation.id", "ours"), text("tool.name", "hammer")];
+    spans.push(of_opentelemetry);
     stored.put(&request("notebook", spans)).await;
 }
 
@@ -171,8 +176,10 @@ async fn a_conversation_of_openinference_is_listed_with_its_tokens_models_and_me
         }
         let page = ask(&stored.engine, "genai/conversations?service=notebook").await;
         let alone = "trace:0000000000000000000000000000000d";
-        assert_eq!(each(&page["conversations"], "id"), [alone, "talk-1"].map(Value::from));
-        let talk = &page["conversations"][1];
+        assert_eq!(each(&page["conversations"], "id"), ["ours", alone, "talk-1"].map(Value::from));
+        let ours = ask(&stored.engine, "genai/conversations/ours").await;
+        assert_eq!((&page["conversations"][0]["tools"], &ours["steps"][0]["tool"]), (&json!([]), &Value::Null));
+        let talk = &page["conversations"][2];
         for (member, expected) in [
             ("is_trace", json!(false)),
             ("span_count", json!(4)),

@@ -128,10 +128,15 @@ impl ConsumerContext for Member {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         if let Err(error) = result {
             tracing::debug!(%error, "offsets were not committed; the next ones will be");
+            return;
         }
+        let committed = |topic: &str, number: i32, offset: i64| {
+            offsets.find_partition(topic, number).is_some_and(|one| one.offset() == Offset::Offset(offset))
+        };
+        self.state().offsets.retain(|(topic, number), offset| !committed(topic, *number, *offset));
     }
 }
 
@@ -143,8 +148,11 @@ fn list<'a>(offsets: impl Iterator<Item = (&'a Partition, &'a i64)>) -> KafkaRes
     Ok(list)
 }
 
-/// What a consumer is called in its group: a server's name, given or kept in a file, and a number.
+/// What a consumer is called in its group: a server's name, given or kept in a file, and a number. Blocks.
 pub(super) fn name(given: Option<&str>, file: &Path, number: usize) -> Result<String, ConsumerError> {
+    // The consumers of one server begin at once, and one of them makes the name.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let name = match given {
         Some(name) => name.to_owned(),
         None => kept(file).map_err(|error| ConsumerError(format!("kafka: {} cannot be kept: {error}", file.display())))?,
@@ -164,5 +172,8 @@ fn kept(file: &Path) -> std::io::Result<String> {
     writeln!(written, "{name}")?;
     written.sync_all()?;
     fs::rename(&new, file)?;
+    if let Some(folder) = file.parent() {
+        File::open(folder)?.sync_all()?;
+    }
     Ok(name)
 }

@@ -35,3 +35,16 @@ fn a_server_keeps_its_name() {
     assert_eq!(member::name(Some("ada"), &file, 2).expect("it is given"), "ada-2");
     assert!(member::name(None, &folder.path().join("missing/file"), 0).is_err());
 }
+
+#[test]
+fn consumers_that_begin_at_once_have_one_name() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("kafka-member");
+        let names = std::thread::scope(|scope| {
+            let begun: Vec<_> = (0..8).map(|_| scope.spawn(|| member::name(None, &file, 0).expect("it is made"))).collect();
+            begun.into_iter().map(|one| one.join().expect("no panic")).collect::<std::collections::HashSet<_>>()
+        });
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
+}

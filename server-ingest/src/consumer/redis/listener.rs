@@ -2,7 +2,8 @@
 //! gets all of it.
 //!
 //! Redis does not wait for a listener, and its client keeps all that came. So messages are taken from there as they come, and those for
-//! which there is no more place among the ones under way are lost and counted.
+//! which there is no more place among the ones under way are lost and counted. What comes while the connection is lost, and until those under way
+//! have their fate, nobody hears and nobody counts.
 
 use std::{sync::Arc, time::Duration};
 

@@ -79,7 +79,10 @@ impl Disk for RealDisk {
         }
         // SAFETY: the call succeeded, so all of it was written.
         let figures = unsafe { figures.assume_init() };
-        // What is kept for root counts: whoever may not have it is refused by the write.
-        Some((figures.f_bfree as u64).saturating_mul(figures.f_frsize as u64))
+        // SAFETY: it takes nothing and cannot fail.
+        let is_root = unsafe { libc::geteuid() } == 0;
+        // Some of what is free is for root alone.
+        let blocks = if is_root { figures.f_bfree } else { figures.f_bavail };
+        Some((blocks as u64).saturating_mul(figures.f_frsize as u64))
     }
 }
