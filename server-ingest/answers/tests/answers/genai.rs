@@ -193,7 +193,7 @@ async fn a_conversation_of_openinference_is_listed_with_its_tokens_models_and_me
             assert_eq!(talk[member], expected, "{member}");
         }
         // Beside those of OpenTelemetry.
-        assert_eq!(ask(&stored.engine, "genai/conversations").await["conversations"].as_array().unwrap().len(), 7);
+        assert_eq!(ask(&stored.engine, "genai/conversations").await["conversations"].as_array().unwrap().len(), 8);
 
         let steps = ask(&stored.engine, "genai/conversations/talk-1").await;
         assert_eq!(each(&steps["steps"], "operation"), ["invoke_agent", "chat", "execute_tool", "chat"].map(Value::from));
