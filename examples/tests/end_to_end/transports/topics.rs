@@ -210,6 +210,25 @@ async fn servers_share_the_partitions_and_hand_them_over() {
     assert!(side.dead().await.is_empty());
 }
 
+/// Saying goodbye and committing would wait for the session's end, here ten minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_stops_while_a_broker_it_took_from_stands_still() {
+    let broker = Broker::start(Kind::Kafka).await;
+    let brokers = broker.plain_address();
+    let mut server = Receiver::start(&["--kafka-brokers", &brokers, "--kafka-session-timeout-seconds", "600"]).await;
+    let transport = built(KafkaConfig { brokers, ..KafkaConfig::default() }.into());
+    transport.send(request(0, 10), soon(PATIENCE)).await.expect("it is taken");
+    let stored = async {
+        while server.count("spans").await < 10 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, stored).await.expect("they are stored");
+    broker.signal("STOP").await;
+    timeout(PATIENCE, server.stop()).await.expect("it ends");
+    broker.signal("CONT").await;
+}
+
 /// One that stands still, as under a swap storm: calls end by their deadlines, and everything goes through when it goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_stands_still_costs_deadlines() {
