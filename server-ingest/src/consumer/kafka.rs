@@ -108,7 +108,9 @@ impl Worker {
         let mut fetched = Vec::new();
         while !self.stop.is_cancelled() {
             fetch(&consumer, &mut fetched)?;
-            if !fetched.is_empty() {
+            if fetched.is_empty() {
+                consumer.context().commit_again(&consumer);
+            } else {
                 let batch = Batch::begin(std::mem::take(&mut fetched), &self.taker, &share, &dead, &self.stop, &self.runtime);
                 consumer.context().begin(batch);
                 fetched = finish(&consumer)?;

@@ -21,6 +21,8 @@ use crate::consumer::ConsumerError;
 
 /// Longer than a store that is stuck keeps a request waiting.
 const SETTLE: Duration = Duration::from_secs(15);
+/// How long the brokers may take to say what is committed.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// A member of the group. Its callbacks run on the thread that polls, which is the one that calls everything else here.
 #[derive(Default)]
@@ -57,26 +59,51 @@ impl Member {
         std::mem::take(&mut self.state().gone)
     }
 
-    /// Without waiting: the next commit, and in the end the one of [`Member::commit_all`], says the same and more. Says nothing of partitions that
-    /// are gone, which may be further with their next owner.
+    /// Without waiting. Says nothing of partitions that are gone, which may be further with their next owner.
     pub(super) fn commit_done(&self, consumer: &BaseConsumer<Self>, gone: &[Partition]) {
+        self.state().offsets.retain(|partition, _| !gone.contains(partition));
+        self.commit(consumer);
+    }
+
+    /// Asks the brokers up to where it is committed, and commits what is not: for when nothing follows that would say it again. The library does
+    /// not tell what becomes of a commit that nobody waits for.
+    pub(super) fn commit_again(&self, consumer: &BaseConsumer<Self>) {
         let mut state = self.state();
-        state.offsets.retain(|partition, _| !gone.contains(partition));
-        let offsets = list(state.offsets.iter());
+        if state.offsets.is_empty() {
+            return;
+        }
+        let committed = match list(state.offsets.iter()).and_then(|offsets| consumer.committed_offsets(offsets, ANSWER)) {
+            Ok(committed) => committed,
+            Err(error) => return tracing::debug!(%error, "the brokers do not say which offsets are committed"),
+        };
+        state.offsets.retain(|(topic, number), offset| {
+            !committed.find_partition(topic, *number).is_some_and(|one| one.error().is_ok() && one.offset() == Offset::Offset(*offset))
+        });
         drop(state);
-        if let Err(error) = offsets.and_then(|offsets| consumer.commit(&offsets, CommitMode::Async)) {
-            tracing::debug!(%error, "offsets are not committed; the next ones will be");
+        self.commit(consumer);
+    }
+
+    fn commit(&self, consumer: &BaseConsumer<Self>) {
+        let offsets = &self.state().offsets;
+        if offsets.is_empty() {
+            return;
+        }
+        if let Err(error) = list(offsets.iter()).and_then(|offsets| consumer.commit(&offsets, CommitMode::Async)) {
+            tracing::debug!(%error, "offsets are not committed; they will be again");
         }
     }
 
     /// Waits for the brokers.
     pub(super) fn commit_all(&self, consumer: &BaseConsumer<Self>) {
-        let offsets = std::mem::take(&mut self.state().offsets);
-        if offsets.is_empty() {
+        let mut state = self.state();
+        if state.offsets.is_empty() {
             return;
         }
-        if let Err(error) = list(offsets.iter()).and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync)) {
-            tracing::warn!(%error, "offsets cannot be committed; whoever has these partitions next gets some messages again");
+        match list(state.offsets.iter()).and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync)) {
+            Ok(()) => state.offsets.clear(),
+            Err(error) => {
+                tracing::warn!(%error, "offsets cannot be committed; whoever has these partitions next gets some messages again");
+            }
         }
     }
 
@@ -94,9 +121,11 @@ impl Member {
                     );
                 }
             }
-            state.gone.extend(gone.iter().cloned());
+            state.gone.extend_from_slice(&gone);
         }
         self.commit_all(consumer);
+        // Those of the partitions that it keeps are tried again.
+        self.state().offsets.retain(|partition, _| !gone.contains(partition));
     }
 }
 
@@ -126,17 +155,6 @@ impl ConsumerContext for Member {
             Rebalance::Assign(partitions) => tracing::debug!(?partitions, "partitions are taken"),
             Rebalance::Error(error) => tracing::debug!(%error, "a rebalance failed"),
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "offsets were not committed; the next ones will be");
-            return;
-        }
-        let committed = |topic: &str, number: i32, offset: i64| {
-            offsets.find_partition(topic, number).is_some_and(|one| one.offset() == Offset::Offset(offset))
-        };
-        self.state().offsets.retain(|(topic, number), offset| !committed(topic, *number, *offset));
     }
 }
 
@@ -177,3 +195,6 @@ fn kept(file: &Path) -> std::io::Result<String> {
     }
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests;
