@@ -115,6 +115,7 @@ def test_settings_of_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (scouters.username, scouters.brokers, scouters.topic, scouters.compression_type) == ("ada", "kafka.example:9093", "blue", "lz4")
     assert (scouters.security_protocol, scouters.sasl_mechanism) == ("SASL_SSL", "PLAIN")
     assert (scouters.timeout_secs, scouters.message_max_bytes) == (2, 2_097_164)
+    assert KafkaConfig(compression_type="zstd").compression_type == "zstd"
     library = {"bootstrap.servers": "kafka.example:9092", "security.protocol": "SSL", "ssl.ca.location": "/ca.pem"}
     of_library = KafkaConfig(config=library)
     assert (of_library.brokers, of_library.security_protocol, of_library.ca_file) == ("kafka.example:9092", "SSL", "/ca.pem")
@@ -133,7 +134,7 @@ def test_every_fault_of_kafkas_settings_is_named_at_once(monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match="plaintext"):
         KafkaConfig("ada", "hunter2", "kafka.example:9092", security_protocol="SASL_PLAINTEXT")
     with pytest.raises(ConfigError, match=r"batch\.size") as raised:
-        KafkaConfig("ada", "", "ada:hunter2@kafka.example", config={"batch.size": "1"}, compression_type="zstd", timeout_secs=-1)  # type: ignore[arg-type]
+        KafkaConfig("ada", "", "ada:hunter2@kafka.example", config={"batch.size": "1"}, compression_type="brotli", timeout_secs=-1)  # type: ignore[arg-type]
     for fault in ("brokers", "password", "compression_type", "timeout_secs"):
         assert fault in str(raised.value)
     assert "hunter2" not in str(raised.value)

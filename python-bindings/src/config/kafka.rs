@@ -27,7 +27,7 @@ const LIBRARY_SETTINGS: [(&str, &str); 6] = [
 ///     password: ``KAFKA_PASSWORD``, or ``KAFKA_SECRET``. Never shown.
 ///     brokers: ``host:port`` of some brokers, with commas between them. ``KAFKA_BROKERS``, else ``localhost:9092``.
 ///     topic: ``SCOUTER_KAFKA_TOPIC``, or ``KAFKA_TOPIC``, else ``scouter_monitoring``.
-///     compression_type: ``"gzip"``, ``"lz4"``, ``"snappy"`` or ``"none"``.
+///     compression_type: ``"gzip"``, ``"lz4"``, ``"snappy"``, ``"zstd"`` or ``"none"``.
 ///     message_timeout_ms: `timeout_secs` in milliseconds, for code that has it.
 ///     message_max_bytes: The largest message that the brokers take. 1 MiB by default, as theirs.
 ///     log_level: Accepted for code that has it.
@@ -112,8 +112,9 @@ impl KafkaConfig {
             Some("gzip") => KafkaCompression::Gzip,
             Some("lz4") => KafkaCompression::Lz4,
             Some("snappy") => KafkaCompression::Snappy,
+            Some("zstd") => KafkaCompression::Zstd,
             Some(other) => {
-                faults.add(format!("compression_type must be \"gzip\", \"lz4\", \"snappy\" or \"none\", not \"{other}\""));
+                faults.add(format!("compression_type must be \"gzip\", \"lz4\", \"snappy\", \"zstd\" or \"none\", not \"{other}\""));
                 config.compression
             }
         };
@@ -150,6 +151,7 @@ impl KafkaConfig {
             KafkaCompression::Gzip => "gzip",
             KafkaCompression::Lz4 => "lz4",
             KafkaCompression::Snappy => "snappy",
+            KafkaCompression::Zstd => "zstd",
         }
     }
 

@@ -11,7 +11,7 @@ use rdkafka::{
 };
 use scouter_examples::spans::{Envelope, Size, SpanSource};
 use scouter_exporter::{
-    KafkaConfig, KafkaSecurity, Pipeline, QueueConfig,
+    KafkaCompression, KafkaConfig, KafkaSecurity, Pipeline, QueueConfig,
     opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, trace::v1::ResourceSpans},
 };
 use scouter_tonic::client::CallErrorKind;
@@ -177,6 +177,21 @@ async fn a_topic_that_a_collector_writes_is_read() {
     side.put(&source.body(100..150, Envelope::Otlp), None).await;
     side.expect_spans(150).await;
     side.expect_nothing_waits().await;
+}
+
+/// Of whichever sender: what a Collector or another client was told about compression is not the server's to know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_read_however_they_are_compressed() {
+    use KafkaCompression::{Gzip, Lz4, None, Snappy, Zstd};
+    let mut side = Kafka::open().await;
+    let brokers = side.broker().plain_address();
+    for (seed, compression) in [None, Gzip, Lz4, Snappy, Zstd].into_iter().enumerate() {
+        let sender = built(KafkaConfig { brokers: brokers.clone(), compression, ..KafkaConfig::default() }.into());
+        sender.send(request(seed as u64, 100), soon(PATIENCE)).await.expect("it is taken");
+        side.expect_spans(100 * (seed as u64 + 1)).await;
+    }
+    side.expect_nothing_waits().await;
+    assert!(side.dead().await.is_empty());
 }
 
 /// Both are in the group while spans come; then one leaves, in good order. What is in two folders together is everything, once.

@@ -55,6 +55,8 @@ pub enum KafkaCompression {
     Lz4,
     /// Less, and faster.
     Snappy,
+    /// More, and faster. Brokers know it since Kafka 2.1.
+    Zstd,
 }
 
 /// Where Kafka is. Plain data; [`KafkaConfig::validate`] finds every fault at once.
@@ -253,6 +255,7 @@ impl KafkaConfig {
                     KafkaCompression::Gzip => "gzip",
                     KafkaCompression::Lz4 => "lz4",
                     KafkaCompression::Snappy => "snappy",
+                    KafkaCompression::Zstd => "zstd",
                 },
             )
             .set(

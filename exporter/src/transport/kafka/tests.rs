@@ -60,6 +60,7 @@ fn a_password_does_not_cross_plaintext_unless_that_is_said() {
 #[test]
 fn the_client_library_takes_every_setting() {
     let plain = KafkaConfig::default();
+    let zstd = KafkaConfig { compression: KafkaCompression::Zstd, ..KafkaConfig::default() };
     let most = KafkaConfig { max_request_bytes: 999_995_904, compression: KafkaCompression::None, ..KafkaConfig::default() };
     let tls = KafkaConfig { security: KafkaSecurity::Tls, compression: KafkaCompression::Lz4, ..KafkaConfig::default() };
     let scram = KafkaConfig {
@@ -70,7 +71,7 @@ fn the_client_library_takes_every_setting() {
         password: "hidden".into(),
         ..KafkaConfig::default()
     };
-    for config in [plain, most, tls, scram] {
+    for config in [plain, zstd, most, tls, scram] {
         config.validate().unwrap();
         Link::open(&config).unwrap();
     }

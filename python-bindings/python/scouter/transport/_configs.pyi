@@ -268,7 +268,7 @@ class KafkaConfig:
         password: str | None = None,
         brokers: str | None = None,
         topic: str | None = None,
-        compression_type: Literal["gzip", "lz4", "snappy", "none"] | None = None,
+        compression_type: Literal["gzip", "lz4", "snappy", "zstd", "none"] | None = None,
         message_timeout_ms: int | None = None,
         message_max_bytes: int | None = None,
         log_level: object = None,
