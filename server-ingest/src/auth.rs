@@ -88,6 +88,14 @@ pub enum Denied {
         /// What it lacks.
         needs: Permission,
     },
+    /// Guest may come, and this is not by a name of this machine.
+    #[error(
+        "while the user guest may come, requests come to localhost or an address of this machine, not to {host:?}; `scouter-server user add` ends that"
+    )]
+    Elsewhere {
+        /// The name it was called by.
+        host: String,
+    },
 }
 
 /// Why a server cannot know its users.

@@ -132,7 +132,7 @@ impl IngestError {
             // Over gRPC a client repeats it, over HTTP it does not, as OTLP's tables have it.
             Self::TooSlow => refused(Code::DeadlineExceeded, 408),
             Self::Denied(Denied::Token(_) | Denied::Login(LoginError::Refused)) => refused(Code::Unauthenticated, 401),
-            Self::Denied(Denied::Forbidden { .. }) => refused(Code::PermissionDenied, 403),
+            Self::Denied(Denied::Forbidden { .. } | Denied::Elsewhere { .. }) => refused(Code::PermissionDenied, 403),
             Self::Denied(Denied::Login(LoginError::Busy)) => later(false),
             Self::Denied(Denied::Login(LoginError::TooMany { wait })) => {
                 let retry_after = Some((*wait).max(RETRY_AFTER));

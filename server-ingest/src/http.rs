@@ -21,7 +21,7 @@ use scouter_storage::store::Store;
 
 use crate::{
     admission::Share,
-    auth::{Auth, Caller, Permission},
+    auth::{Auth, Caller, Denied, Permission},
     error::{IngestError, RETRY_AFTER, text_of},
     ingest::Ingest,
     listener::Peer,
@@ -108,14 +108,28 @@ impl Life {
 impl HttpDoors {
     /// Who is calling, if he may in every space; a stranger is counted.
     async fn admit(&self, headers: &HeaderMap, from: IpAddr, needs: Permission) -> Result<Caller, IngestError> {
-        let admitted = self.auth.caller(authorization(headers), from).await.and_then(|caller| caller.require(needs));
+        let admitted = self.caller(headers, from).await.and_then(|caller| caller.require(needs));
         Ok(admitted.inspect_err(|denied| self.metrics.count_denied(denied))?)
     }
 
     /// Who is calling, if he may in some space.
     async fn admit_to_a_space(&self, headers: &HeaderMap, from: IpAddr, needs: Permission) -> Result<Caller, IngestError> {
-        let admitted = self.auth.caller(authorization(headers), from).await.and_then(|caller| caller.require_somewhere(needs));
+        let admitted = self.caller(headers, from).await.and_then(|caller| caller.require_somewhere(needs));
         Ok(admitted.inspect_err(|denied| self.metrics.count_denied(denied))?)
+    }
+
+    async fn caller(&self, headers: &HeaderMap, from: IpAddr) -> Result<Caller, Denied> {
+        self.check_host(headers)?;
+        self.auth.caller(authorization(headers), from).await
+    }
+
+    /// Whoever knows guest's password may be a page of another site, in a browser on this machine, whose name was made to lead here.
+    fn check_host(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        let host = page::host(headers);
+        if self.auth.is_guest_welcome() && !page::is_no_sites_name(host) {
+            return Err(Denied::Elsewhere { host: host.to_owned() });
+        }
+        Ok(())
     }
 }
 
@@ -265,7 +279,7 @@ fn add_hints(headers: &mut HeaderMap, answer: &crate::error::Answer) {
 fn error_response(status: StatusCode, code: &str, text: &str) -> Response {
     let action = match code {
         "UNAUTHENTICATED" => "log in again, or send a valid key",
-        "PERMISSION_DENIED" => "ask an administrator for the permission",
+        "PERMISSION_DENIED" => "do what the error says, or ask an administrator for the permission",
         "RESOURCE_EXHAUSTED" => "send less at once, or send it again later",
         "UNAVAILABLE" | "DEADLINE_EXCEEDED" => "send it again later",
         "NOT_FOUND" => "check the address",

@@ -47,7 +47,10 @@ use slots::Slots;
 use watch::{Counted, Use, Verdict, Watched};
 
 /// Of HTTP/2 that one stream may have sent before they are read.
-const FRAMES_AHEAD: u32 = 4;
+const FRAMES_AHEAD: u32 = 8;
+/// Read of a connection before others get their turn, where its buffer is not larger: with less, bodies of many connections come in so many
+/// pieces that a server which is offered more than it can take stores a tenth less.
+const LEAST_TURN: usize = 64 * 1024;
 /// All headers of a request together, over HTTP/2 and at most over HTTP/1.1.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
 const MAX_HTTP1_HEADER_BYTES: u32 = 64 * 1024;
@@ -71,7 +74,7 @@ pub struct ConnectionLimits {
     /// batches.
     pub window_bytes: u32,
     /// For what connections have in memory of their own ([`buffers`]): the largest frame of HTTP/2, whose reader keeps a buffer for one,
-    /// and the buffer of HTTP/1.1. So much is read of one before others get their turn.
+    /// and the buffer of HTTP/1.1.
     pub buffers_bytes: usize,
     /// From accepting to the first byte and for TLS; for the headers of a request; between two requests of HTTP/1.1.
     pub header_timeout: Duration,
@@ -191,7 +194,8 @@ impl Hinges {
         let buffer = self.buffers.take();
         let usage = Arc::new(Use::new());
         let share: Arc<Share> = Arc::default();
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&usage), Arc::clone(&share), self.limits.write_timeout, buffer.bytes()));
+        let turn_bytes = buffer.bytes().max(LEAST_TURN);
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&usage), Arc::clone(&share), self.limits.write_timeout, turn_bytes));
         let metrics = Arc::clone(&self.metrics);
         let counted = Arc::clone(&usage);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {

@@ -37,6 +37,12 @@ impl FromStr for Target {
 
     /// The error never quotes the text, which holds a password.
     fn from_str(text: &str) -> Result<Self, String> {
+        // What follows the first one would be taken for the host, and shown.
+        if text.starts_with("postgres") && text.matches('@').count() > 1 {
+            return Err(
+                "an @ in a user, a password or an option is written %40; write postgres://user:password@host:5432/database".to_owned()
+            );
+        }
         // Certificates are always checked here, so the stricter words say the same.
         let text = text.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
         let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| {

@@ -165,7 +165,7 @@ impl Metrics {
                 drop(family.get_or_create(&DoorLabels { door }));
             }
         }
-        for reason in ["token", "password", "busy", "too_many_failures", "permission"] {
+        for reason in ["token", "password", "busy", "too_many_failures", "permission", "host"] {
             drop(denied.get_or_create(&DeniedLabels { reason }));
         }
         for loss in Loss::ALL {
@@ -222,6 +222,7 @@ impl Metrics {
             Denied::Login(LoginError::Busy) => "busy",
             Denied::Login(LoginError::TooMany { .. }) => "too_many_failures",
             Denied::Forbidden { .. } => "permission",
+            Denied::Elsewhere { .. } => "host",
         };
         self.denied.get_or_create(&DeniedLabels { reason }).inc();
     }

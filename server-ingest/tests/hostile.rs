@@ -42,7 +42,7 @@ async fn still_serves(server: &TestServer) {
 
 fn post_head(server: &TestServer, length: usize) -> String {
     format!(
-        "POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/x-protobuf\r\ncontent-length: {length}\r\n\r\n",
+        "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/x-protobuf\r\ncontent-length: {length}\r\n\r\n",
         server.token
     )
 }

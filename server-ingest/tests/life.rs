@@ -51,6 +51,16 @@ fn a_flag_wins_over_a_variable_that_over_the_file_and_that_over_the_default() {
     std::fs::write(&printed, &text).unwrap();
     let (is_good, again) = serve(&[], &["--config", printed.to_str().unwrap(), "--check-config"]);
     assert!(is_good && again.contains("can be used"), "what is printed can be read: {again}");
+
+    let secrets = [
+        ("SCOUTER_DEFAULT_PASSWORD", "hunter2"),
+        ("DATABASE_URI", "postgres://a:hunter2@localhost/x"),
+        ("REDIS_ADDR", "redis://a:hunter2@localhost"),
+        ("RABBITMQ_ADDR", "amqp://a:hunter2@localhost"),
+        ("KAFKA_PASSWORD", "hunter2"),
+    ];
+    let (_, text) = serve(&secrets, &["--print-config"]);
+    assert!(text.matches("= \"***\"").count() == secrets.len() && !text.contains("hunter2"), "{text}");
 }
 
 #[test]
@@ -153,7 +163,7 @@ async fn a_client_that_never_ends_does_not_keep_the_server() {
     export(&server, 1, 10).await.unwrap();
     let mut stream = tokio::net::TcpStream::connect(server.address("otlp-http")).await.unwrap();
     let head = format!(
-        "POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n",
+        "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n",
         server.token
     );
     stream.write_all(head.as_bytes()).await.unwrap();

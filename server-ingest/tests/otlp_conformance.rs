@@ -162,7 +162,7 @@ async fn fill(server: &TestServer) -> Vec<tokio::net::TcpStream> {
     for _ in 0..FILLING {
         let mut stream = tokio::net::TcpStream::connect(server.address("otlp-http")).await.unwrap();
         let head = format!(
-            "POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {LIMIT}\r\n\r\n",
+            "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {LIMIT}\r\n\r\n",
             server.token
         );
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -327,7 +327,7 @@ async fn s_15_what_is_under_way_at_the_end_is_finished() {
     let body = otlp_request(1, 10).encode_to_vec();
     let mut stream = tokio::net::TcpStream::connect(server.address("otlp-http")).await.unwrap();
     let head = format!(
-        "POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
         server.token,
         body.len()
     );

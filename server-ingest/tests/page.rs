@@ -13,7 +13,10 @@ async fn every_view_is_the_same_document_and_needs_no_login() {
     assert_eq!(root.headers()["content-type"], "text/html; charset=utf-8");
     assert_eq!(root.headers()["x-content-type-options"], "nosniff");
     let policy = root.headers()["content-security-policy"].to_str().unwrap().to_owned();
-    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    for directive in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"] {
+        assert!(policy.split("; ").any(|found| found == directive), "{directive} is not in {policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
     let document = root.text().await.unwrap();
     for view in [
         "/search?service=a",
@@ -25,6 +28,7 @@ async fn every_view_is_the_same_document_and_needs_no_login() {
         "/sql",
     ] {
         let answer = reqwest::get(server.url("http", view)).await.unwrap();
+        assert_eq!(answer.headers()["content-security-policy"], policy, "{view}");
         assert_eq!((answer.status().as_u16(), answer.text().await.unwrap()), (200, document.clone()), "{view}");
     }
     for (path, content_type) in
@@ -41,6 +45,14 @@ async fn every_view_is_the_same_document_and_needs_no_login() {
     }
     let posted = reqwest::Client::new().post(server.url("http", "/")).send().await.unwrap();
     assert_eq!(posted.status(), 405);
+
+    // A token is in no cookie, which a browser would send along for another site, and no other site may read the answer it is in.
+    let login = reqwest::Client::new().get(server.url("http", "/scouter/auth/login")).header("origin", "http://elsewhere.example");
+    let answer = login.header("Username", "guest").header("Password", "guest").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    for header in ["set-cookie", "access-control-allow-origin"] {
+        assert!(!answer.headers().contains_key(header), "{answer:?}");
+    }
 }
 
 #[tokio::test]
@@ -57,6 +69,23 @@ async fn guest_is_offered_to_those_on_this_machine_and_only_while_he_may_come() 
         |development: bool| json!({ "version": env!("CARGO_PKG_VERSION"), "development": development, "grpc": server.address("grpc") });
     assert_eq!(about(None).await, expected(true));
     assert_eq!(about(Some("scouter.example.com")).await, expected(false), "through a proxy");
+
+    // A page of elsewhere.example, whose name was made to lead to this machine, knows guest's password, and may have a token of his.
+    let client = reqwest::Client::new();
+    let login = async |host: &str| {
+        let login = client.get(server.url("http", "/scouter/auth/login")).header("host", host);
+        login.header("Username", "guest").header("Password", "guest").send().await.unwrap()
+    };
+    assert_eq!(login("localhost:8000").await.status(), 200);
+    let refused = login("elsewhere.example:8000").await;
+    assert_eq!(refused.status(), 403);
+    let text = refused.text().await.unwrap();
+    assert!(text.contains("elsewhere.example") && text.contains("scouter-server user add"), "{text}");
+    for (path, port) in [("/api/v1/services", "http"), ("/v1/traces", "http"), ("/v1/traces", "otlp-http")] {
+        let request = if path == "/v1/traces" { client.post(server.url(port, path)) } else { client.get(server.url(port, path)) };
+        let answer = request.header("host", "elsewhere.example").basic_auth("guest", Some("guest")).send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{path} at {port}");
+    }
 
     let added = reqwest::Client::new().post(server.url("http", "/api/v1/users")).bearer_auth(&server.token);
     let added = added.json(&json!({ "name": "ada", "password": "correct horse" })).send().await.unwrap();

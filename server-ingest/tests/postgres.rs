@@ -245,6 +245,13 @@ async fn what_postgres_cannot_hold_is_kept_whole_and_holds_nothing_up() {
     assert!(format!("{record:?}").contains("3000000000"));
     assert_eq!(server.metric("scouter_postgres_refused_records_total").await as i64, 1);
     assert_eq!(postgres.number("SELECT count(*) FROM scouter.psi_drift WHERE feature = 'nul\u{fffd}'").await, 1);
+
+    // A uid that no index has room for, and that cannot be packed.
+    let long: String = (0..8000).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
+    server.message(&spc(&long, 0..1)).await;
+    server.message(&spc("after", 0..2)).await;
+    has_rows(&postgres, "spc_drift", 2).await;
+    assert_eq!(postgres.count("refused_record").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

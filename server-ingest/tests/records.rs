@@ -181,6 +181,8 @@ async fn tags_come_from_records_and_from_spans() {
     }
     let (status, body) = server.http("GET", &format!("/scouter/tags?entity_type=trace&entity_id={trace}"), &server.token, None).await;
     assert_eq!((status, body), (200, json!({ "tags": [tag("env", "prod"), tag("owner", "it's me"), tag("team", "blue")] })));
+    let nobody = "/scouter/tags?entity_type=it's&entity_id=it's'%20OR%201=1%20--";
+    assert_eq!(server.http("GET", nobody, &server.token, None).await, (200, json!({ "tags": [] })), "types and ids are texts");
     let pair = |key: &str, value: &str| json!({ "key": key, "value": value });
     for (tags, match_all, found) in [
         (json!([pair("team", "blue"), pair("owner", "it's me")]), true, true),
@@ -318,12 +320,28 @@ async fn who_may_write_or_read_one_space_writes_and_reads_that_one() {
         (&mine, drift("spc", "u2", 1), 403),
         (&reader, drift("spc", "u2", 1), 200),
         (&reader, drift("spc", "nobody", 1), 403),
+        (&mine, drift("psi", "u2", 1), 403),
+        (&mine, drift("custom", "u2", 1), 403),
+        (&mine, "/api/v1/evaluations/u1/traces".to_owned(), 403),
+        (&mine, "/api/v1/traces/0af7651916cd43dd8448eb211c80319c/evaluations".to_owned(), 403),
         (&mine, "/scouter/tags?entity_type=spc&entity_id=u1".to_owned(), 200),
         (&mine, "/scouter/tags?entity_type=spc&entity_id=u2".to_owned(), 403),
         (&mine, "/scouter/tags?entity_type=trace&entity_id=ab".to_owned(), 403),
     ];
     for (token, path, expected) in cases {
         assert_eq!(server.http("GET", &path, token, None).await.0, expected, "{path}");
+    }
+    let theirs = json!({ "name": "n", "space": "theirs", "version": "1.0.0", "active": false });
+    let text = profile("theirs", "n", "u2");
+    for (method, path, body) in [
+        ("PUT", "/scouter/profile", json!({ "drift_type": "Spc", "profile": text })),
+        ("PUT", "/scouter/profile/status", theirs.clone()),
+        ("POST", "/scouter/profiles", theirs),
+        ("POST", "/scouter/alerts", json!({ "uid": "u2" })),
+        ("POST", "/scouter/tags", json!({ "tags": [{ "entity_type": "spc", "entity_id": "u2", "key": "k", "value": "v" }] })),
+        ("POST", "/scouter/tags/entity", json!({ "entity_type": "spc", "tags": [{ "key": "k", "value": "v" }] })),
+    ] {
+        assert_eq!(server.http(method, path, &mine, Some(body)).await.0, 403, "{path}");
     }
     // SQL and traces show all spaces.
     assert_eq!(server.http("POST", "/api/v1/sql", &mine, Some(json!({ "query": "SELECT 1" }))).await.0, 403);

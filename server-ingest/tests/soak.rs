@@ -100,7 +100,9 @@ async fn churn(server: &Arc<TestServer>, acknowledged: &Arc<AtomicU64>, numbers:
             }
         });
     }
-    while bad.join_next().await.is_some() {}
+    while let Some(ended) = bad.join_next().await {
+        ended.unwrap();
+    }
     stop.store(true, Ordering::Relaxed);
     while let Some(ended) = good.join_next().await {
         ended.unwrap();
@@ -134,7 +136,7 @@ async fn misbehave(server: &TestServer, door: &str, kind: u64) -> std::io::Resul
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let mut stream = TcpStream::connect(server.address(door)).await?;
     let head = format!(
-        "POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100000\r\n\r\n",
+        "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100000\r\n\r\n",
         server.token
     );
     match kind {

@@ -105,8 +105,19 @@ fn a_file_uri_is_a_path() {
 
 #[test]
 fn secrets_are_not_printed() {
-    let config = Cli::parse_from(["test", "--default-username=a", "--default-password=hunter2"]).config;
+    let flags = [
+        "--default-username=a",
+        "--default-password=hunter2",
+        "--database-uri=postgres://a:hunter2@localhost/x",
+        "--redis-addr=redis://a:hunter2@localhost",
+        "--rabbitmq-addr=amqp://a:hunter2@localhost",
+        "--kafka-brokers=localhost:9092",
+        "--kafka-username=a",
+        "--kafka-password=hunter2",
+    ];
+    let config = Cli::parse_from([&["test"][..], &flags].concat()).config;
     assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(!format!("{:?}", validate(&flags).expect("valid")).contains("hunter2"));
 }
 
 #[test]

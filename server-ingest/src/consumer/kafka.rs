@@ -37,7 +37,7 @@ use crate::{admission::Share, config::Kafka};
 const BATCH: usize = 64;
 /// No more are added to a batch of this size; the library fetches as much ahead.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// How long it waits for a message, which is how long a stop may go unnoticed.
+/// How long it waits for a message, which is how long a stop may go unnoticed, and as long as brokers may take to say what is committed.
 const POLL: Duration = Duration::from_millis(200);
 /// A batch that takes longer is one that waits for room.
 const QUICK: Duration = Duration::from_secs(1);

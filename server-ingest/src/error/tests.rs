@@ -26,6 +26,7 @@ fn table() -> Vec<(IngestError, Code, u16, bool)> {
         (denied(LoginError::Busy), Code::Unavailable, 503, true),
         (denied(LoginError::TooMany { wait: std::time::Duration::ZERO }), Code::ResourceExhausted, 429, true),
         (Denied::Forbidden { who: "ada".to_owned(), needs: Permission::Write }.into(), Code::PermissionDenied, 403, false),
+        (Denied::Elsewhere { host: "elsewhere.example".to_owned() }.into(), Code::PermissionDenied, 403, false),
         (IngestError::Overloaded { come_again: RETRY_AFTER, because: None }, Code::Unavailable, 503, true),
         (IngestError::ShuttingDown, Code::Unavailable, 503, true),
         (IngestError::StoreSlow { because: None }, Code::Unavailable, 503, true),

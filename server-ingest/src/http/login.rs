@@ -22,6 +22,9 @@ pub(super) async fn login(State(doors): State<HttpDoors>, request: Request) -> R
     let (Some(username), Some(password)) = (text("username"), text("password")) else {
         return error_response(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "send the headers Username and Password");
     };
+    if let Err(error) = doors.check_host(headers) {
+        return refuse(&doors, error);
+    }
     match doors.auth.login(username, password, from).await {
         Ok(issued) => token(&issued),
         Err(error) => refuse(&doors, error),
@@ -30,7 +33,7 @@ pub(super) async fn login(State(doors): State<HttpDoors>, request: Request) -> R
 
 /// `GET /scouter/auth/refresh` with a valid bearer token.
 pub(super) async fn refresh(State(doors): State<HttpDoors>, headers: HeaderMap) -> Response {
-    match doors.auth.refresh(bearer(&headers)) {
+    match doors.check_host(&headers).and_then(|()| Ok(doors.auth.refresh(bearer(&headers))?)) {
         Ok(issued) => token(&issued),
         Err(error) => refuse(&doors, error),
     }
@@ -38,7 +41,7 @@ pub(super) async fn refresh(State(doors): State<HttpDoors>, headers: HeaderMap) 
 
 /// `GET /scouter/auth/validate` with a bearer token.
 pub(super) async fn validate(State(doors): State<HttpDoors>, headers: HeaderMap) -> Response {
-    match doors.auth.bearer(bearer(&headers)) {
+    match doors.check_host(&headers).and_then(|()| Ok(doors.auth.bearer(bearer(&headers))?)) {
         Ok(_) => Json(serde_json::json!({ "is_authenticated": true })).into_response(),
         Err(error) => refuse(&doors, error),
     }
@@ -46,7 +49,7 @@ pub(super) async fn validate(State(doors): State<HttpDoors>, headers: HeaderMap)
 
 /// `POST /scouter/auth/logout` with a bearer token: its session ends, and no other.
 pub(super) async fn logout(State(doors): State<HttpDoors>, headers: HeaderMap) -> Response {
-    match doors.auth.logout(bearer(&headers)) {
+    match doors.check_host(&headers).and_then(|()| Ok(doors.auth.logout(bearer(&headers))?)) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => refuse(&doors, error),
     }

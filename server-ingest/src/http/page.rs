@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** nothing of the page comes from another origin, and no script or style stands in the document: the policy sent with it forbids both.
 
-use std::{io::Write as _, sync::Arc};
+use std::{io::Write as _, net::IpAddr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -149,19 +149,34 @@ pub(super) fn routes() -> Router<HttpDoors> {
 /// `GET /api/v1/server`: the version, where gRPC listens, and whether the user is guest, which only somebody on this machine is told.
 async fn about(State(doors): State<HttpDoors>, request: Request) -> Response {
     let from = Peer::address(request.extensions());
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let is_development = doors.auth.is_guest_welcome() && from.is_loopback() && is_loopback_name(host);
+    let is_development = doors.auth.is_guest_welcome() && from.is_loopback() && is_loopback_name(host(request.headers()));
     let answer = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"), "development": is_development, "grpc": doors.grpc_address.to_string(),
     });
     ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
 
+/// What the server was called by; empty where that was not said.
+pub(super) fn host(headers: &HeaderMap) -> &str {
+    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+}
+
 /// Whether a `Host` header names this machine to itself: one that comes through a proxy does not.
 fn is_loopback_name(host: &str) -> bool {
-    let without_port =
-        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit())).map_or(host, |(name, _)| name);
-    scouter_tonic::client::is_loopback(without_port)
+    scouter_tonic::client::is_loopback(without_port(host))
+}
+
+/// Whether a `Host` header cannot be that of a page from elsewhere, whose site has a name of its own: an address, a name of this machine, or
+/// one below `internal`, which nobody can buy. A browser always sends one by HTTP/1.1; by HTTP/2 the certificate says the same.
+pub(super) fn is_no_sites_name(host: &str) -> bool {
+    let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let is_below = |domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    name.is_empty() || address.parse::<IpAddr>().is_ok() || is_below("localhost") || is_below("internal")
+}
+
+fn without_port(host: &str) -> &str {
+    host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit())).map_or(host, |(name, _)| name)
 }
 
 #[cfg(test)]

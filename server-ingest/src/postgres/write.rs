@@ -20,6 +20,8 @@ mod inserts;
 const CHUNK: usize = 1000;
 /// Numbers of entities that are remembered.
 const MAX_ENTITIES: usize = 100_000;
+/// A longer uid may have no room in the indexes of entities, of which an entry has at most 2704 bytes, the space and the rest among them.
+const LONGEST_UID_BYTES: usize = 2048;
 /// The space of entities that nobody registered. Registering a profile with such a uid puts it into its own space, and its records with it.
 const UNREGISTERED: &str = "__unregistered__";
 
@@ -83,7 +85,7 @@ async fn resolve(transaction: &Transaction<'_>, batch: &Batch, entities: &mut Ha
         entities.clear();
     }
     let mut unknown: HashMap<String, Option<&'static str>> = HashMap::new();
-    for (uid, kind) in batch.rows.iter().filter_map(Row::entity) {
+    for (uid, kind) in batch.rows.iter().filter(|row| has_room(row)).filter_map(Row::entity) {
         let uid = text(uid);
         if !entities.contains_key(&*uid) && !unknown.contains_key(&*uid) {
             unknown.insert(uid.into_owned(), kind);
@@ -134,6 +136,9 @@ async fn try_rows(
     entities: &HashMap<String, i32>,
     written: &mut Written,
 ) -> Result<Result<(), String>, PostgresError> {
+    if !chunk.iter().all(|row| has_room(row)) {
+        return Ok(Err(format!("its uid has more than {LONGEST_UID_BYTES} bytes")));
+    }
     let savepoint = transaction.transaction().await?;
     match inserts::insert(&savepoint, chunk, entities).await {
         Ok(Ok(count)) => {
@@ -190,6 +195,11 @@ async fn trace_entities(transaction: &Transaction<'_>, chunk: &[TraceEntity]) ->
     let traces: Vec<&[u8]> = chunk.iter().map(|entity| &entity.trace_id[..]).collect();
     let uids: Vec<&[u8]> = chunk.iter().map(|entity| &entity.entity_uid[..]).collect();
     Ok(transaction.execute(insert, &[&times, &traces, &uids]).await?)
+}
+
+/// Whether the indexes of entities have room for the uid of a row's.
+fn has_room(row: &Row) -> bool {
+    row.entity().is_none_or(|(uid, _)| text(uid).len() <= LONGEST_UID_BYTES)
 }
 
 /// The number of a row's entity, which [`resolve`] found. 0 is that of none, for what a transaction beside this one took away meanwhile.

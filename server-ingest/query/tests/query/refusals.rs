@@ -54,6 +54,10 @@ async fn statements_that_do_more_than_read_are_refused() {
 #[tokio::test]
 async fn files_cannot_be_named() {
     let stored = store();
+    // One that is there and could be read: one that is not would be an unknown table either way.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("there.csv");
+    std::fs::write(&file, "a\n1\n").unwrap();
     for sql in [
         "SELECT * FROM '/etc/passwd'",
         "SELECT * FROM \"/etc/passwd\"",
@@ -63,6 +67,8 @@ async fn files_cannot_be_named() {
         "SELECT * FROM parquet_metadata('/tmp/x.parquet')",
         "TABLE \"/etc/passwd\"",
         "DESCRIBE '/etc/passwd'",
+        &format!("SELECT * FROM '{}'", file.display()),
+        &format!("SELECT * FROM \"{}\"", file.display()),
     ] {
         match stored.error(sql).await {
             QueryError::UnknownTable { .. } | QueryError::Syntax { .. } | QueryError::Invalid { .. } => {}

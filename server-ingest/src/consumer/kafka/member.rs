@@ -22,7 +22,7 @@ use crate::consumer::ConsumerError;
 /// Longer than a store that is stuck keeps a request waiting.
 const SETTLE: Duration = Duration::from_secs(15);
 /// How long the brokers may take to say what is committed.
-const ANSWER: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_millis(500);
 
 /// A member of the group. Its callbacks run on the thread that polls, which is the one that calls everything else here.
 #[derive(Default)]

@@ -58,6 +58,35 @@ fn only_those_who_take_gzip_get_it() {
 }
 
 #[test]
+fn a_sites_name_is_not_this_machines() {
+    for host in [
+        "",
+        "localhost",
+        "LOCALHOST:8000",
+        "127.0.0.1:8000",
+        "[::1]:8000",
+        "10.1.2.3",
+        "[fe80::1]:80",
+        "host.docker.internal:8000",
+        "scouter.localhost:8000",
+        "localhost.",
+    ] {
+        assert!(is_no_sites_name(host), "{host}");
+    }
+    for host in [
+        "elsewhere.example",
+        "elsewhere.example:8000",
+        "127.0.0.1.elsewhere.example",
+        "localhost.elsewhere.example:8000",
+        "internal.example",
+        "evil-internal",
+        "localhost.example",
+    ] {
+        assert!(!is_no_sites_name(host), "{host}");
+    }
+}
+
+#[test]
 fn a_proxy_s_name_is_not_loopback() {
     for host in ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000", "[::1]"] {
         assert!(is_loopback_name(host), "{host}");

@@ -104,7 +104,7 @@ impl Others {
                 for size in [900, 450, 200] {
                     let mut stream = TcpStream::connect(&receiver.addresses.otlp_http).await.expect("the server listens");
                     let head = format!(
-                        "POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+                        "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
                         size * 1024 + 1
                     );
                     let body = vec![0; size * 1024];
