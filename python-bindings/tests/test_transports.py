@@ -164,7 +164,7 @@ def test_settings_come_from_arguments_then_variables_then_defaults(monkeypatch: 
 
 def test_every_fault_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="address") as raised:
-        RedisConfig("http://x:hunter2@y", mode="list", timeout_secs=-1)
+        RedisConfig("http://x:hunter2@y", mode="list", timeout_secs=-1)  # type: ignore[arg-type]
     assert "mode" in str(raised.value)
     assert "timeout_secs" in str(raised.value)
     assert "hunter2" not in str(raised.value)
