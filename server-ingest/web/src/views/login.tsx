@@ -10,8 +10,11 @@ import { Mark } from "../ui/mark";
 export function Login(): JSX.Element {
   const about = useAnswer("about", signal => ask<AboutServer>("/api/v1/server", undefined, signal));
   const isDevelopment = about.value?.development ?? false;
-  const [user, setUser] = useState("");
-  const [password, setPassword] = useState("");
+  const [typedUser, setUser] = useState<string>();
+  const [typedPassword, setPassword] = useState<string>();
+  // Said with the words that explain it, and never over what somebody typed while the answer was on its way.
+  const user = typedUser ?? (isDevelopment ? "guest" : "");
+  const password = typedPassword ?? (isDevelopment ? "guest" : "");
   const [problem, setProblem] = useState("");
   const [isBusy, setBusy] = useState(false);
   const button = useRef<HTMLButtonElement>(null);
@@ -21,10 +24,7 @@ export function Login(): JSX.Element {
     document.title = "Log in · Scouter";
   }, []);
   useEffect(() => {
-    if (!isDevelopment) return;
-    setUser("guest");
-    setPassword("guest");
-    button.current?.focus();
+    if (isDevelopment) button.current?.focus();
   }, [isDevelopment]);
 
   const submit = (event: Event) => {
