@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { address, go, place, rangeOf } from "./route";
 import { logout, session } from "./session";
-import { Help, useShortcuts } from "./shortcuts";
+import { EVERYWHERE, Help, useShortcuts } from "./shortcuts";
 import { useStore } from "./store";
 import { switchTheme, theme } from "./theme";
 import { Icon, type IconName } from "./ui/icons";
@@ -48,7 +48,12 @@ function Frame({ user }: { user: string }): JSX.Element {
   useEffect(() => {
     if (path === "/") go(address("/search", query), "replace");
   }, [path, query]);
-  useShortcuts("Everywhere", [
+  // On a narrow screen the tabs scroll.
+  useEffect(() => {
+    if (view.area)
+      document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [view.area]);
+  useShortcuts(EVERYWHERE, [
     ...AREAS.map(area => ({
       keys: `g ${area.key}`,
       what: area.name,

@@ -100,7 +100,16 @@ export function ago(nanos: string | number, now = Date.now()): string {
 export function exact(nanos: string): string {
   const date = new Date(milliseconds(nanos));
   const fraction = (BigInt(nanos) % 1_000_000_000n).toString().padStart(9, "0");
-  const zone = -date.getTimezoneOffset();
-  const offset = `${zone < 0 ? "-" : "+"}${pad(Math.floor(Math.abs(zone) / 60))}:${pad(Math.abs(zone) % 60)}`;
-  return `${day(date)} ${clock(date)}.${fraction} ${offset}`;
+  return `${day(date)} ${clock(date)}.${fraction} ${offset(date)}`;
+}
+
+/** The reader's zone as it is now: `UTC+01:00, Europe/Berlin`. */
+export function zone(): string {
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  return timeZone === "UTC" ? timeZone : `UTC${offset(new Date())}, ${timeZone}`;
+}
+
+function offset(date: Date): string {
+  const minutes = -date.getTimezoneOffset();
+  return `${minutes < 0 ? "-" : "+"}${pad(Math.floor(Math.abs(minutes) / 60))}:${pad(Math.abs(minutes) % 60)}`;
 }

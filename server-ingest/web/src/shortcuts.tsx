@@ -15,6 +15,9 @@ interface Group {
   readonly shortcuts: readonly Shortcut[];
 }
 
+/** The group of keys that belong to no view. */
+export const EVERYWHERE = "Everywhere";
+
 const active: Group[] = [];
 let pending = "";
 let pendingSince = 0;
@@ -69,7 +72,7 @@ export function Help({ onClose }: { onClose: () => void }): JSX.Element {
   return (
     <Dialog title="Keys" onClose={onClose}>
       <div class="help">
-        {active.map(group => (
+        {inOrder(active).map(group => (
           <section key={group.name}>
             <h3>{group.name}</h3>
             <dl>
@@ -89,6 +92,12 @@ export function Help({ onClose }: { onClose: () => void }): JSX.Element {
       </div>
     </Dialog>
   );
+}
+
+/** The keys of the view first, wherever the reader came from. */
+function inOrder(groups: readonly Group[]): Group[] {
+  const isEverywhere = (group: Group) => Number(group.name === EVERYWHERE);
+  return [...groups].sort((left, right) => isEverywhere(left) - isEverywhere(right));
 }
 
 const NAMES: Record<string, string> = {

@@ -315,7 +315,7 @@ export interface RecordSeries {
 
 export interface SqlAnswer {
   columns: string[];
-  types?: string[];
+  types: string[];
   rows: unknown[][];
 }
 

@@ -1,5 +1,5 @@
 /** Attributes with their types, as they were sent. */
-import type { JSX } from "preact";
+import { Fragment, type JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { Attribute, TypedValue } from "../types";
 import { Copy } from "./copy";
@@ -39,41 +39,56 @@ interface TableProps {
 export function AttributeTable({ attributes, onFilter }: TableProps): JSX.Element {
   return (
     <table class="attributes">
-      <thead class="off-screen">
-        <tr>
-          <th>Key</th>
-          <th>Value</th>
-          <th>Type</th>
-        </tr>
-      </thead>
+      <colgroup>
+        <col class="key" />
+        <col />
+        <col class="type" />
+      </colgroup>
       <tbody>
-        {attributes.map((attribute, index) => (
-          // A key may come twice.
-          <tr key={index}>
-            <th scope="row">
-              <Breakable text={attribute.key} />
-            </th>
-            <td>
-              <Value value={attribute} />
-              <span class="attribute-actions">
-                {onFilter && ["string", "int", "bool", "double"].includes(attribute.type) && (
-                  <button
-                    type="button"
-                    class="text-button"
-                    title="Find traces with this value"
-                    onClick={() => onFilter(attribute)}
-                  >
-                    find
-                  </button>
-                )}
-                <Copy text={textOf(attribute)} what={attribute.key} />
-              </span>
+        {attributes.map((attribute, index) => {
+          const text = pretty(attribute);
+          // What has lines of its own takes the whole width, below its key.
+          const isTall = text.includes("\n");
+          const value = (
+            <td colSpan={isTall ? 3 : 1}>
+              <LongText text={text} kind={isTall && attribute.type === "string" ? "code" : attribute.type} />
+              <Actions attribute={attribute} onFilter={onFilter} />
             </td>
-            <td class="type">{attribute.type}</td>
-          </tr>
-        ))}
+          );
+          return (
+            // A key may come twice.
+            <Fragment key={index}>
+              <tr>
+                <th scope="row" colSpan={isTall ? 2 : 1}>
+                  <Breakable text={attribute.key} />
+                </th>
+                {!isTall && value}
+                <td class="type">{attribute.type}</td>
+              </tr>
+              {isTall && <tr class="tall">{value}</tr>}
+            </Fragment>
+          );
+        })}
       </tbody>
     </table>
+  );
+}
+
+function Actions({ attribute, onFilter }: { attribute: Attribute; onFilter: TableProps["onFilter"] }): JSX.Element {
+  return (
+    <span class="attribute-actions">
+      {onFilter && ["string", "int", "bool", "double"].includes(attribute.type) && (
+        <button
+          type="button"
+          class="text-button"
+          title="Find traces with this value"
+          onClick={() => onFilter(attribute)}
+        >
+          find
+        </button>
+      )}
+      <Copy text={textOf(attribute)} what={attribute.key} />
+    </span>
   );
 }
 
@@ -83,18 +98,21 @@ export function Breakable({ text }: { text: string }): JSX.Element {
   return <>{parts.map((part, index) => [index > 0 && <wbr key={index} />, part])}</>;
 }
 
-/** Longer values are folded. */
+/** Longer values are folded, unless that hides less than it costs to unfold. */
 const LONG = 320;
+const LINES = 8;
+const SPARED = 1.5;
 
-export function Value({ value }: { value: TypedValue }): JSX.Element {
-  return <LongText text={pretty(value)} kind={value.type} />;
-}
+/** JSON up to this length stays in one line. */
+const SHORT_JSON = 40;
 
 function pretty(value: TypedValue): string {
   const text = textOf(value);
-  if (value.type !== "string" || !/^\s*[[{]/.test(text)) return text;
+  if (!/^\s*[[{]/.test(text)) return text;
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    const content: unknown = JSON.parse(text);
+    const line = JSON.stringify(content);
+    return line.length > SHORT_JSON ? JSON.stringify(content, null, 2) : line;
   } catch {
     return text;
   }
@@ -103,8 +121,8 @@ function pretty(value: TypedValue): string {
 export function LongText({ text, kind }: { text: string; kind: string }): JSX.Element {
   const [isOpen, setOpen] = useState(false);
   const lines = text.split("\n");
-  const isLong = text.length > LONG || lines.length > 8;
-  const shown = isLong && !isOpen ? lines.slice(0, 8).join("\n").slice(0, LONG) : text;
+  const isLong = text.length > LONG * SPARED || lines.length > LINES * SPARED;
+  const shown = isLong && !isOpen ? lines.slice(0, LINES).join("\n").slice(0, LONG) : text;
   return (
     <>
       <span class={`value value-${kind}`}>
@@ -112,7 +130,7 @@ export function LongText({ text, kind }: { text: string; kind: string }): JSX.El
         {isLong && !isOpen && "…"}
       </span>
       {isLong && (
-        <button type="button" class="text-button" onClick={() => setOpen(!isOpen)}>
+        <button type="button" class="text-button unfold" onClick={() => setOpen(!isOpen)}>
           {isOpen ? "less" : `all ${text.length.toLocaleString("en-US")} characters`}
         </button>
       )}

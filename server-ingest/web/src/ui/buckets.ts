@@ -1,4 +1,5 @@
 /** The server leaves out empty buckets; a chart needs them. */
+import { momentOf } from "./time";
 
 interface Point {
   start_unix_nano: string;
@@ -38,6 +39,21 @@ export function fillBuckets<P extends Point>(
     filled.push(byStart.get(at) ?? null);
   }
   return { starts, width: Number(width) / 1e6, points: filled };
+}
+
+/** From where to where a chart goes whose answer does not say it: the chosen range, and whatever points there are. */
+export function axisOf(
+  range: { start: string; end: string },
+  points: readonly Point[],
+  now = Date.now(),
+): [start: string, end: string] {
+  const starts = points.map(point => BigInt(point.start_unix_nano));
+  const from = momentOf(range.start, now);
+  const to = momentOf(range.end, now) ?? now;
+  const nanos = (milliseconds: number) => BigInt(Math.round(milliseconds)) * 1_000_000n;
+  const first = starts.reduce((left, right) => (left < right ? left : right), nanos(from ?? to));
+  const last = starts.reduce((left, right) => (left > right ? left : right + 1n), nanos(to));
+  return [String(first), String(last)];
 }
 
 function floor(value: bigint, width: bigint): bigint {

@@ -11,6 +11,8 @@ export interface Line {
   readonly look: string;
   /** By bucket; null where there is nothing. */
   readonly values: readonly (number | null)[];
+  /** A bar of something else than the stack counts: thinner, in front of it. */
+  readonly isInFront?: boolean;
 }
 
 interface ChartProps {
@@ -36,6 +38,8 @@ const LEFT = 62;
 const RIGHT = 8;
 const TOP = 8;
 const BOTTOM = 20;
+/** The most that a character of a tick takes. */
+const CHARACTER = 7;
 
 export function Chart(props: ChartProps): JSX.Element {
   const { title, kind, buckets, bucketWidth, lines, format, onZoom, summary } = props;
@@ -50,7 +54,7 @@ export function Chart(props: ChartProps): JSX.Element {
   const x = (at: number) => LEFT + ((at - start) / (end - start || 1)) * plot;
   const moment = (pixel: number) => start + (Math.min(Math.max(pixel - LEFT, 0), plot) / plot) * (end - start);
   const top = Math.max(...buckets.map((_, index) => height_of(kind, lines, index)), 0);
-  const { ticks, share } = props.isLogarithmic ? logarithmic(lines) : linear(top);
+  const { ticks, share } = props.isLogarithmic ? logarithmic(lines) : linear(top, kind === "bars");
   const y = (value: number) => TOP + (1 - share(value)) * (height - TOP - BOTTOM);
 
   const pixel = (event: PointerEvent) => event.clientX - (ref.current?.getBoundingClientRect().left ?? 0);
@@ -104,11 +108,20 @@ export function Chart(props: ChartProps): JSX.Element {
                 </text>
               </g>
             ))}
-            {timeTicks(start, end, Math.max(Math.floor(plot / 76), 2)).map(tick => (
-              <text key={tick.at} class="tick" x={x(tick.at)} y={height - 5} text-anchor="middle">
-                {tick.text}
-              </text>
-            ))}
+            {timeTicks(start, end, Math.max(Math.floor(plot / 76), 2)).map(tick => {
+              const isAtEdge = x(tick.at) + (tick.text.length * CHARACTER) / 2 > width;
+              return (
+                <text
+                  key={tick.at}
+                  class="tick"
+                  x={isAtEdge ? width : x(tick.at)}
+                  y={height - 5}
+                  text-anchor={isAtEdge ? "end" : "middle"}
+                >
+                  {tick.text}
+                </text>
+              );
+            })}
             {kind === "bars" ? (
               <Bars lines={lines} buckets={buckets} x={x} y={y} width={(bucketWidth / (end - start)) * plot} />
             ) : (
@@ -168,8 +181,9 @@ interface Axis {
   readonly share: (value: number) => number;
 }
 
-function linear(top: number): Axis {
-  const ticks = valueTicks(top);
+/** Bars count, and half of a trace is none. */
+function linear(top: number, isCount: boolean): Axis {
+  const ticks = valueTicks(top, isCount);
   const max = ticks.at(-1) ?? 1;
   return { ticks, share: value => value / max };
 }
@@ -182,8 +196,10 @@ function logarithmic(lines: readonly Line[]): Axis {
 }
 
 function height_of(kind: "bars" | "lines", lines: readonly Line[], index: number): number {
-  const values = lines.map(line => line.values[index] ?? 0);
-  return kind === "bars" ? values.reduce((sum, value) => sum + value, 0) : Math.max(...values);
+  const of = (some: readonly Line[]) => some.map(line => line.values[index] ?? 0);
+  if (kind === "lines") return Math.max(...of(lines));
+  const stacked = of(lines.filter(line => !line.isInFront)).reduce((sum, value) => sum + value, 0);
+  return Math.max(stacked, ...of(lines.filter(line => line.isInFront)));
 }
 
 function bucketText(start: number, width: number): string {
@@ -202,6 +218,7 @@ interface BarsProps {
 
 function Bars({ lines, buckets, x, y, width }: BarsProps): JSX.Element {
   const gap = width > 4 ? 1 : 0;
+  const whole = Math.max(width - gap, 1);
   return (
     <g>
       {buckets.map((bucket, index) => {
@@ -209,16 +226,17 @@ function Bars({ lines, buckets, x, y, width }: BarsProps): JSX.Element {
         return lines.map(line => {
           const value = line.values[index] ?? 0;
           if (value <= 0) return null;
-          const bottom = y(below);
-          below += value;
+          const bottom = y(line.isInFront ? 0 : below);
+          if (!line.isInFront) below += value;
           // A single error among thousands must be seen.
-          const height = Math.max(bottom - y(below), 1.5);
+          const height = Math.max(bottom - y(line.isInFront ? value : below), 1.5);
+          const thickness = line.isInFront ? Math.max(whole * 0.4, 1) : whole;
           return (
             <rect
               key={`${bucket}-${line.name}`}
               class={`bar ${line.look}`}
-              x={x(bucket)}
-              width={Math.max(width - gap, 1)}
+              x={x(bucket) + (whole - thickness) / 2}
+              width={thickness}
               y={bottom - height}
               height={height}
             />

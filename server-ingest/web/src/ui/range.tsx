@@ -1,20 +1,10 @@
 /** The time range: some that end now, all time, or two moments. */
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { clock, day, sameDay } from "../format";
+import { clock, day, sameDay, zone } from "../format";
 import { setQuery } from "../route";
 import { Icon } from "./icons";
-import { ALL, DEFAULT_START } from "./time";
-
-const PRESETS: readonly (readonly [string, string])[] = [
-  ["now-15m", "Last 15 minutes"],
-  ["now-1h", "Last hour"],
-  ["now-6h", "Last 6 hours"],
-  ["now-24h", "Last 24 hours"],
-  ["now-7d", "Last 7 days"],
-  ["now-30d", "Last 30 days"],
-  [ALL, "All time"],
-];
+import { DEFAULT_START, PRESETS } from "./time";
 
 function words(query: URLSearchParams): string {
   const start = query.get("start") ?? DEFAULT_START;
@@ -47,7 +37,14 @@ export function TimeRange({ query }: { query: URLSearchParams }): JSX.Element {
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: it only hears Escape on its way up
     <div class="range" ref={box} onKeyDown={event => event.key === "Escape" && setOpen(false)}>
-      <button type="button" class="button" aria-haspopup="dialog" aria-expanded={open} onClick={() => setOpen(!open)}>
+      <button
+        type="button"
+        class="button"
+        aria-haspopup="dialog"
+        aria-expanded={open}
+        title={`Times are ${zone()}`}
+        onClick={() => setOpen(!open)}
+      >
         <Icon name="clock" size={14} />
         <span class="range-words">{words(query)}</span>
         <Icon name="down" size={12} />
@@ -103,6 +100,7 @@ function Custom({
         <input type="datetime-local" step="1" required value={to} onInput={event => setTo(event.currentTarget.value)} />
       </label>
       {isReversed && <p class="field-error">The range ends before it starts.</p>}
+      <p class="muted small">Times are {zone()}.</p>
       <button type="submit" class="button primary" disabled={isReversed}>
         Show
       </button>

@@ -1,12 +1,13 @@
 /** Ticks of the axes: round numbers, round moments. */
 import { clock, day, sameDay } from "../format";
 
-/** Up to `most` + 1 round values from 0 to at least `max`; `base` 1024-like units are not needed. */
-export function valueTicks(max: number, most = 3): number[] {
+/** Up to `most` + 1 round values from 0 to at least `max`; of what is counted, only whole ones. */
+export function valueTicks(max: number, isCount: boolean, most = 3): number[] {
   if (!(max > 0)) return [0, 1];
   const raw = max / most;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map(factor => factor * power).find(candidate => candidate >= raw) ?? 10 * power;
+  const steps = [1, 2, 2.5, 5, 10, 20, 50].map(factor => factor * power);
+  const step = steps.find(candidate => candidate >= raw && (!isCount || Number.isInteger(candidate))) ?? 1;
   const ticks = [];
   for (let index = 0; index * step < max + step; index++) ticks.push(Number((index * step).toPrecision(12)));
   return ticks;

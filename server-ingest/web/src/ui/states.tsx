@@ -58,6 +58,7 @@ export function FailedLine({ error, retry }: { error: ApiError; retry: () => voi
   );
 }
 
-function capital(text: string): string {
+/** A sentence of what the server says in part of one. */
+export function capital(text: string): string {
   return text && `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }

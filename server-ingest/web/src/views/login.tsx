@@ -18,6 +18,7 @@ export function Login(): JSX.Element {
   const [problem, setProblem] = useState("");
   const [isBusy, setBusy] = useState(false);
   const button = useRef<HTMLButtonElement>(null);
+  const passwordField = useRef<HTMLInputElement>(null);
   const words = useStore(farewell);
 
   useEffect(() => {
@@ -32,7 +33,11 @@ export function Login(): JSX.Element {
     setBusy(true);
     setProblem("");
     login(user, password)
-      .catch((error: Error) => setProblem(error.message))
+      .catch((error: Error) => {
+        setProblem(error.message);
+        // What was wrong is typed over at once.
+        passwordField.current?.select();
+      })
       .finally(() => setBusy(false));
   };
   return (
@@ -61,6 +66,7 @@ export function Login(): JSX.Element {
         <label class="field">
           Password
           <input
+            ref={passwordField}
             name="password"
             type="password"
             autocomplete="current-password"

@@ -30,6 +30,8 @@ export function genAiTests(world: World): void {
     await page.locator(".numbers").getByText("Tokens in").waitFor();
     await page.getByRole("cell", { name: "lookup_order" }).first().waitFor();
     await picture(page, "conversations");
+    // What failed elsewhere in a trace is told beside what failed in the conversation.
+    await page.locator(".table.conversations").getByText("in its trace").first().waitFor();
     await page.getByRole("link", { name: CONVERSATION }).click();
     await page.waitForURL(`**/conversations/${CONVERSATION}*`);
     await page.locator(".transcript .step").first().waitFor();
@@ -80,6 +82,7 @@ export function genAiTests(world: World): void {
     await page.getByText("No model was called in this trace").waitFor();
     await page.goto(`${world.server.url}/conversations?start=2020-01-01T00:00:00Z&end=2020-01-02T00:00:00Z`);
     await page.getByText("No model was called in this time").waitFor();
+    await page.getByText("The newest conversation is from").waitFor();
     await page.getByRole("button", { name: "Look at all time" }).click();
     await page.locator(".table.conversations tbody tr").first().waitFor();
     await visitor.close();

@@ -14,6 +14,7 @@ export function loginTests(world: World): void {
     await page.getByLabel("Password").fill("wrong");
     await page.getByRole("button", { name: "Log in" }).click();
     await page.getByRole("alert").getByText("The user name or the password is wrong.").waitFor();
+    await page.waitForFunction(() => document.activeElement?.getAttribute("name") === "password");
     await page.getByLabel("Password").fill("wörd 密码");
     await page.getByRole("button", { name: "Log in" }).click();
     await page.getByRole("alert").getByText("The user name or the password is wrong.").waitFor();

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { EXAMPLES } from "../../src/views/sql/examples";
 import { picture, query, Visitor } from "./browser";
 import type { World } from "./page.test";
-import { ENTITY } from "./seed";
+import { CONVERSATION, ENTITY } from "./seed";
 
 export function otherTests(world: World): void {
   test("services show rates, errors, percentiles and who calls whom", async () => {
@@ -15,12 +15,22 @@ export function otherTests(world: World): void {
     const row = page.locator("tbody tr", { has: page.getByRole("button", { name: "scorer", exact: true }) });
     assert.match(await row.innerText(), /\d %/);
     assert.match(await row.innerText(), /ms/);
+    // Of the chosen hour, however long ago the last span was.
+    const [spans, perSecond] = (await row.locator("td.number").allInnerTexts()).map(text =>
+      Number(text.replace(",", "")),
+    );
+    assert.ok(Math.abs(perSecond! * 3600 - spans!) < spans! / 500, `${spans} spans, ${perSecond} a second`);
+    await page.getByRole("button", { name: "p95" }).click();
+    assert.equal(await page.getByRole("columnheader", { name: "p95" }).getAttribute("aria-sort"), "descending");
+    const slowest = await page.locator(".table tbody th").first().innerText();
+    await page.getByRole("button", { name: "p95" }).click();
+    await page.waitForFunction(name => document.querySelector(".table tbody th")?.textContent !== name, slowest);
     await row.getByRole("button", { name: "scorer" }).click();
     await page.getByText("Operations of scorer").waitFor();
     await page.getByRole("link", { name: "groundedness" }).waitFor();
     await picture(page, "services");
     assert.equal(query(page).get("service"), "scorer");
-    await page.getByRole("link", { name: "Its errors" }).click();
+    await page.getByRole("link", { name: "Errors of scorer" }).click();
     await page.waitForURL(/\/search.*status=error/);
     await page.locator(".result-error").first().waitFor();
     await page.goBack();
@@ -51,7 +61,7 @@ export function otherTests(world: World): void {
   test("every example of the SQL box is answered", async () => {
     const visitor = await Visitor.create(world.browser, world.server);
     const page = await visitor.enter("/sql");
-    await page.getByText("Questions to begin with").waitFor();
+    await page.getByText("Queries to begin with").waitFor();
     for (const example of EXAMPLES) {
       await page.getByLabel("Examples").selectOption({ label: example.name });
       await page.waitForURL(address => address.searchParams.get("q") === example.query);
@@ -69,6 +79,20 @@ export function otherTests(world: World): void {
     await visitor.close();
   });
 
+  test("64-bit integers keep all their digits, in the table and in its CSV", async () => {
+    const visitor = await Visitor.create(world.browser, world.server);
+    const sql = "SELECT 1795787259721359983 AS moment, 0.25 AS share UNION ALL SELECT -9223372036854775808, 1.0";
+    const page = await visitor.enter(`/sql?${new URLSearchParams({ q: `SELECT * FROM (${sql}) ORDER BY moment` })}`);
+    await page.locator(".sql-answer tbody tr").first().waitFor();
+    const cells = await page.locator(".sql-answer td.number").evaluateAll(all => all.map(cell => cell.textContent));
+    assert.deepEqual(cells, ["-9223372036854775808", "1.00", "1795787259721359983", "0.25"]);
+    const download = page.waitForEvent("download");
+    await page.getByRole("button", { name: "CSV" }).click();
+    const csv = readFileSync((await (await download).path())!, "utf8");
+    assert.equal(csv, "moment,share\r\n-9223372036854775808,1.0\r\n1795787259721359983,0.25\r\n");
+    await visitor.close();
+  });
+
   test("SQL that cannot be asked is shown where it is wrong; a long answer keeps the document small", async () => {
     const visitor = await Visitor.create(world.browser, world.server);
     const page = await visitor.enter("/sql");
@@ -79,6 +103,7 @@ export function otherTests(world: World): void {
       .getByRole("alert")
       .getByText(/Line \d+, column \d+/)
       .waitFor();
+    assert.equal(((await page.getByRole("alert").innerText()).match(/column/gi) ?? []).length, 1, "its place once");
     await box.fill("SELECT\n  servce_name FROM spans");
     await page.keyboard.press("Control+Enter");
     await page.getByText("Line 2, column 3.").waitFor();
@@ -118,24 +143,61 @@ export function otherTests(world: World): void {
     await visitor.close();
   });
 
-  test("on a narrow screen nothing is wider than the screen", async () => {
-    const visitor = await Visitor.create(world.browser, world.server, { width: 390, height: 780 });
-    const page = await visitor.enter("/search");
-    for (const path of [
-      "/search",
-      `/trace/${world.seeded.failed}?span=${world.seeded.failedSpan}`,
-      "/conversations",
-      "/services",
-      "/records",
-      "/sql",
-    ]) {
-      await page.goto(world.server.url + path);
-      await page.locator(".result, .row, .table, .chart, .sql-start").first().waitFor();
-      const [wide, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth] as const);
-      assert.ok(wide <= window, `${path}: ${wide} of ${window}`);
-    }
-    await visitor.close();
-  });
+  for (const width of [390, 1280]) {
+    test(`at ${width} pixels nothing is wider than the screen, and no page is longer than its window`, async () => {
+      const visitor = await Visitor.create(world.browser, world.server, { width, height: 780 });
+      const page = await visitor.enter("/search");
+      const fits = async (what: string) => {
+        const wrong = await page.evaluate(() => {
+          const root = document.documentElement;
+          const inner = [...document.querySelectorAll(".scroll, .details, .top nav")];
+          return [
+            root.scrollWidth > innerWidth && `the page is ${root.scrollWidth} wide`,
+            root.scrollHeight > innerHeight && `the page is ${root.scrollHeight} high`,
+            ...inner.map(box => box.scrollWidth > box.clientWidth && `${box.className} is ${box.scrollWidth} wide`),
+          ].filter(Boolean);
+        });
+        assert.deepEqual(wrong, [], what);
+      };
+      for (const path of [
+        "/search",
+        "/search?start=2020-01-01T00:00:00Z&end=2020-01-02T00:00:00Z",
+        `/trace/${world.seeded.failed}`,
+        `/trace/${world.seeded.failed}?span=${world.seeded.failedSpan}`,
+        `/trace/${world.seeded.failed}?view=conversation`,
+        "/conversations",
+        `/conversations/${CONVERSATION}`,
+        "/services",
+        "/services?service=scorer",
+        "/records",
+        "/sql",
+        `/sql?${new URLSearchParams({ q: EXAMPLES[0]!.query })}`,
+      ]) {
+        await page.goto(world.server.url + path);
+        await page.locator(".result, .row, .table, .chart, .sql-start, .transcript, .state h2").first().waitFor();
+        await fits(path);
+      }
+      await page.goto(`${world.server.url}/trace/${world.seeded.failed}`);
+      await page.locator(".row").getByText("chat tiny-answerer").first().click();
+      await page.locator(".attributes").first().waitFor();
+      await fits("a span with messages");
+      for (const path of ["/search", "/search?start=2020-01-01T00:00:00Z&end=2020-01-02T00:00:00Z"]) {
+        await page.goto(world.server.url + path);
+        await page.locator(".range .button").click();
+        await page.getByRole("dialog", { name: "Time range" }).getByText("Times are UTC.").waitFor();
+        await fits(`the time range on ${path}`);
+      }
+      await page.keyboard.press("Escape");
+      await page.locator(".range-popover").waitFor({ state: "detached" });
+      await page.keyboard.press("?");
+      await page.getByRole("dialog", { name: "Keys" }).waitFor();
+      const [wide, room] = await page
+        .getByRole("dialog", { name: "Keys" })
+        .evaluate(dialog => [dialog.scrollWidth, dialog.clientWidth] as const);
+      assert.ok(wide <= room, `the keys take ${wide} of ${room}`);
+      await visitor.close();
+    });
+  }
 
   test("every control has a name", async () => {
     const visitor = await Visitor.create(world.browser, world.server);

@@ -79,7 +79,7 @@ export function searchTests(world: World): void {
     await page.waitForURL(address => !address.search.includes("attr="));
 
     await page.getByLabel("Longer than").fill("ten");
-    await page.getByText("such as 10ms or 1.5s").waitFor();
+    await page.getByText("e.g. 10ms, 1.5s").waitFor();
     await page.getByLabel("Longer than").fill("60s");
     await page.keyboard.press("Enter");
     await page.waitForURL(/min_duration=60s/);
@@ -140,6 +140,7 @@ export function searchTests(world: World): void {
     const visitor = await Visitor.create(world.browser, world.server);
     const page = await visitor.enter("/search?service=nobody");
     await page.getByText("No trace matches").waitFor();
+    assert.equal(await page.getByText("The newest").count(), 0, "the filter is why, not the time");
     await page.locator(".state").getByRole("button", { name: "Clear the filter" }).click();
     await page.locator(".result").first().waitFor();
 

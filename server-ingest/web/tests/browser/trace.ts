@@ -53,6 +53,7 @@ export function traceTests(world: World): void {
     await row("gen_ai.request.model").getByRole("button", { name: "find" }).click();
     await page.waitForURL(/\/search/);
     assert.deepEqual(query(page).getAll("attr"), ["gen_ai.request.model[string]=tiny-answerer"]);
+    assert.equal(query(page).get("start"), null, "the range that was chosen");
     await page.locator(".result").first().waitFor();
     await visitor.close();
   });
@@ -98,7 +99,8 @@ export function traceTests(world: World): void {
     await page.mouse.up();
     await page.waitForURL(/zoom=\d+-\d+/);
     assert.equal(query(page).get("find"), "postgres");
-    await page.keyboard.press("z");
+    await page.locator(".bar.cut-left.cut-right").first().waitFor();
+    await page.getByRole("button", { name: "Show all" }).click();
     await page.waitForURL(address => !address.search.includes("zoom"));
     await visitor.close();
   });

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ago, compact, decimal, duration, exact, milliseconds, percent, tickDuration } from "../../src/format";
-import { fillBuckets } from "../../src/ui/buckets";
+import { axisOf, fillBuckets } from "../../src/ui/buckets";
 import { colorsOf } from "../../src/ui/colors";
 import { durationTicks, timeTicks, valueTicks } from "../../src/ui/scale";
+import { momentOf, rangeHolding } from "../../src/ui/time";
 import { layoutOf } from "../../src/views/services/layout";
-import { csvCell, positionOf } from "../../src/views/sql/text";
+import { fractionDigits, isNumeric, positionOf, withoutPosition } from "../../src/views/sql/text";
 
 test("durations have three digits and their unit", () => {
   const cases: [number | string, string][] = [
@@ -41,9 +42,16 @@ test("shares and counts are short and never a lie", () => {
 });
 
 test("ticks are round and reach over the values", () => {
-  assert.deepEqual(valueTicks(7), [0, 2.5, 5, 7.5]);
-  assert.deepEqual(valueTicks(0), [0, 1]);
-  assert.ok(valueTicks(101).at(-1)! >= 101);
+  assert.deepEqual(valueTicks(7, false), [0, 2.5, 5, 7.5]);
+  assert.deepEqual(valueTicks(0, false), [0, 1]);
+  assert.ok(valueTicks(101, false).at(-1)! >= 101);
+  const counts: [number, number[]][] = [
+    [1, [0, 1]],
+    [3, [0, 1, 2, 3]],
+    [7, [0, 5, 10]],
+    [75, [0, 25, 50, 75]],
+  ];
+  for (const [most, ticks] of counts) assert.deepEqual(valueTicks(most, true), ticks);
   assert.deepEqual(durationTicks(0, 10, 5), [0, 2, 4, 6, 8, 10]);
   const start = new Date(2026, 3, 25, 21, 18).getTime();
   assert.deepEqual(
@@ -112,11 +120,36 @@ test("an error of SQL is shown where it is", () => {
   assert.deepEqual(of("Invalid function 'foo'.\nDid you mean 'row'?", "SELECT foo(1)"), [1, 8, "foo"]);
   assert.deepEqual(of("Expected: ), found: EOF", "SELECT (1 \n"), [1, 10, ""]);
   assert.equal(of("it took too long", broken), null);
+  assert.equal(withoutPosition("found: FRM at Line: 2, Column: 3"), "found: FRM");
 });
 
-test("cells of CSV are quoted when they must be", () => {
-  assert.deepEqual(
-    [csvCell('a"b'), csvCell("a,b"), csvCell(null), csvCell({ a: 1 }), csvCell(3)],
-    ['"a""b"', '"a,b"', "", '"{""a"":1}"', "3"],
-  );
+test("what a column of SQL is, is told by its type, since large integers come as text", () => {
+  for (const type of ["Int64", "UInt8", "Float64", "Decimal128(10, 2)"]) assert.ok(isNumeric(type), type);
+  for (const type of ["Utf8", "Dictionary(Int32, Utf8)", "List(Int64)", "Interval(DayTime)", undefined])
+    assert.ok(!isNumeric(type), type);
+  assert.deepEqual(["1.25", "-3", "1e-7", "1795787259721359983", "a.bc"].map(fractionDigits), [2, 0, 0, 0, 0]);
+});
+
+test("a range goes on to now, and a chart with it", () => {
+  const now = Date.parse("2026-11-27T14:00:00Z");
+  assert.equal(momentOf("now-15m", now), now - 900_000);
+  assert.equal(momentOf("now", now), now);
+  assert.equal(momentOf("2026-11-27T13:00:00Z", now), now - 3_600_000);
+  assert.equal(momentOf(String(BigInt(now) * 1_000_000n), now), now);
+  assert.equal(momentOf("", now), null);
+  const nanos = (moment: number) => String(BigInt(moment) * 1_000_000n);
+  const point = { start_unix_nano: nanos(now - 60_000) };
+  assert.deepEqual(axisOf({ start: "now-1h", end: "now" }, [point], now), [nanos(now - 3_600_000), nanos(now)]);
+  assert.deepEqual(axisOf({ start: "", end: "now" }, [point], now), [point.start_unix_nano, nanos(now)]);
+});
+
+test("a search for a value keeps the chosen range, and widens it to hold the span", () => {
+  const now = Date.parse("2026-11-27T14:00:00Z");
+  const of = (query: string, secondsAgo: number) =>
+    rangeHolding(new URLSearchParams(query), String(BigInt(now - secondsAgo * 1000) * 1_000_000n), now);
+  assert.deepEqual(of("", 60), { start: null, end: null });
+  assert.deepEqual(of("start=now-15m", 60), { start: "now-15m", end: null });
+  assert.deepEqual(of("start=now-15m", 1800), { start: "now-1h", end: null });
+  assert.deepEqual(of("start=2026-11-27T10:00:00Z&end=2026-11-27T11:00:00Z", 60), { start: "now-15m", end: null });
+  assert.deepEqual(of("", 90 * 86_400), { start: "all", end: null });
 });

@@ -1,19 +1,27 @@
 /** Conversations with models: the list with what they cost, and one of them. */
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { ask, useAnswer } from "../../api";
 import { ago, compact, count, counted, duration, exact, moment, percent } from "../../format";
 import { address, go, rangeOf, setQuery } from "../../route";
 import { useShortcuts } from "../../shortcuts";
-import type { Conversation, ConversationSummary, GenAiSummary, ModelUse, ToolUse } from "../../types";
-import { fillBuckets } from "../../ui/buckets";
+import type {
+  Conversation,
+  ConversationSummary,
+  GenAiSummary,
+  ModelUse,
+  ToolUse,
+  TracePage,
+  TraceSummary,
+} from "../../types";
+import { axisOf, fillBuckets } from "../../ui/buckets";
 import { Chart } from "../../ui/chart";
 import { Copy } from "../../ui/copy";
 import { Icon } from "../../ui/icons";
 import { Link } from "../../ui/link";
 import { Empty, Failed, FailedLine, Waiting } from "../../ui/states";
-import { between, isAllTime, rangeParameters } from "../../ui/time";
-import { AllTime } from "../search/nothing";
+import { between, chartParameters, isAllTime, rangeParameters } from "../../ui/time";
+import { latest, Newest } from "../search/nothing";
 import { stepsOf } from "./messages";
 import { Steps } from "./trace_conversation";
 
@@ -27,13 +35,13 @@ export function ConversationsView({ query }: { query: URLSearchParams }): JSX.El
       signal,
     ),
   );
-  const summary = useAnswer(key, signal => ask<GenAiSummary>("/api/v1/genai/summary", range, signal));
+  const summary = useAnswer(key, signal => ask<GenAiSummary>("/api/v1/genai/summary", chartParameters(query), signal));
   const models = useAnswer(key, signal => ask<{ models: ModelUse[] }>("/api/v1/genai/models", range, signal));
   const tools = useAnswer(key, signal => ask<{ tools: ToolUse[] }>("/api/v1/genai/tools", range, signal));
   const reload = () => {
     for (const answer of [list, summary, models, tools]) answer.reload();
   };
-  useShortcuts("Conversations", [{ keys: "r", what: "ask again", act: reload }]);
+  useShortcuts("Conversations", [{ keys: "r", what: "refresh", act: reload }]);
   useEffect(() => {
     document.title = "Conversations · Scouter";
   }, []);
@@ -45,7 +53,7 @@ export function ConversationsView({ query }: { query: URLSearchParams }): JSX.El
     <div class="scroll">
       <div class="page-body">
         {list.error && <FailedLine error={list.error} retry={reload} />}
-        {summary.value && <Summary summary={summary.value} />}
+        {summary.value && <Summary summary={summary.value} range={range} />}
         <div class="two-columns">
           {models.value && models.value.models.length > 0 && <Models models={models.value.models} />}
           {tools.value && tools.value.tools.length > 0 && <Tools tools={tools.value.tools} query={query} />}
@@ -57,14 +65,8 @@ export function ConversationsView({ query }: { query: URLSearchParams }): JSX.El
   );
 }
 
-function Summary({ summary }: { summary: GenAiSummary }): JSX.Element {
-  const points = summary.points;
-  const first = points[0]?.start_unix_nano;
-  const last = points.at(-1)?.start_unix_nano;
-  const filled =
-    first !== undefined && last !== undefined
-      ? fillBuckets(first, String(BigInt(last) + BigInt(summary.bucket_nano)), summary.bucket_nano, points)
-      : null;
+function Summary({ summary, range }: { summary: GenAiSummary; range: Range }): JSX.Element {
+  const filled = fillBuckets(...axisOf(range, summary.points), summary.bucket_nano, summary.points);
   const zoom = (start: number, end: number) => setQuery(between(start, end));
   return (
     <>
@@ -78,14 +80,14 @@ function Summary({ summary }: { summary: GenAiSummary }): JSX.Element {
         <Number_ name="Tokens in" value={compact(summary.input_tokens)} />
         <Number_ name="Tokens out" value={compact(summary.output_tokens)} />
         <Number_
-          name="Errors"
+          name="Failed calls"
           value={percent(summary.error_count, summary.span_count)}
           isBad={summary.error_count > 0}
         />
         <Number_ name="p50" value={duration(summary.p50_nano)} />
         <Number_ name="p95" value={duration(summary.p95_nano)} />
       </dl>
-      {filled && filled.starts.length > 1 && (
+      {filled.starts.length > 1 && (
         <div class="charts">
           <Chart
             title="Tokens"
@@ -207,6 +209,8 @@ function Tools({ tools, query }: { tools: readonly ToolUse[]; query: URLSearchPa
   );
 }
 
+type Range = ReturnType<typeof rangeParameters>;
+
 interface Page {
   conversations: ConversationSummary[];
   next_cursor: string | null;
@@ -215,7 +219,7 @@ interface Page {
 interface ListProps {
   first: Page;
   query: URLSearchParams;
-  range: { start: string; end: string };
+  range: Range;
 }
 
 function List({ first, query, range }: ListProps): JSX.Element {
@@ -225,6 +229,7 @@ function List({ first, query, range }: ListProps): JSX.Element {
   const pages = more.after === first ? more.pages : [];
   const all = [first, ...pages].flatMap(page => page.conversations);
   const cursor = (pages.at(-1) ?? first).next_cursor;
+  const traces = useTraces(all.flatMap(conversation => conversation.trace_ids));
   const load = () => {
     setLoading(true);
     ask<Page>("/api/v1/genai/conversations", { ...range, cursor })
@@ -250,10 +255,13 @@ function List({ first, query, range }: ListProps): JSX.Element {
           {all.map(conversation => (
             <tr key={conversation.id} onClick={() => go(conversationAddress(conversation.id, query))}>
               <th scope="row">
-                <Link to={conversationAddress(conversation.id, query)} class="mono">
-                  {conversation.is_trace ? `trace ${conversation.id.slice(6, 14)}…` : conversation.id}
+                <Link to={conversationAddress(conversation.id, query)} class={conversation.is_trace ? "" : "mono"}>
+                  {conversation.is_trace ? rootOf(conversation, traces) : conversation.id}
                 </Link>{" "}
-                <span class="muted">{conversation.services.join(", ")}</span>
+                <span class="muted">
+                  {conversation.is_trace && `trace ${conversation.id.slice(6, 14)}… · `}
+                  {conversation.services.join(", ")}
+                </span>
               </th>
               <td>{conversation.models.join(", ") || <span class="muted">–</span>}</td>
               <td>{conversation.tools.join(", ") || <span class="muted">–</span>}</td>
@@ -262,9 +270,11 @@ function List({ first, query, range }: ListProps): JSX.Element {
               <td class="number">{count(conversation.output_tokens)}</td>
               <td class={`number${conversation.error_count > 0 ? " bad-text" : " muted"}`}>
                 {count(conversation.error_count)}
+                <TraceErrors conversation={conversation} traces={traces} />
               </td>
               <td class="number" title={exact(conversation.last_unix_nano)}>
-                {ago(conversation.last_unix_nano)}
+                {moment(conversation.last_unix_nano)}
+                <span class="second muted">{ago(conversation.last_unix_nano)}</span>
               </td>
             </tr>
           ))}
@@ -279,14 +289,56 @@ function List({ first, query, range }: ListProps): JSX.Element {
   );
 }
 
+/** What is asked for at once. */
+const MOST_TRACES = 200;
+
+/** The traces of conversations, which do not tell how they begin or whether they failed elsewhere; those that fit one question. */
+function useTraces(ids: readonly string[]): ReadonlyMap<string, TraceSummary> {
+  const asked = [...new Set(ids)].slice(0, MOST_TRACES);
+  const answer = useAnswer(asked.length > 0 ? `traces|${asked}` : null, signal =>
+    ask<TracePage>("/api/v1/traces", { trace_id: asked, limit: MOST_TRACES }, signal),
+  );
+  return useMemo(() => new Map(answer.value?.traces.map(trace => [trace.trace_id, trace])), [answer.value]);
+}
+
+function rootOf(
+  conversation: Pick<ConversationSummary, "id" | "trace_ids">,
+  traces: ReadonlyMap<string, TraceSummary>,
+): string {
+  const root = traces.get(conversation.trace_ids[0] ?? "")?.root;
+  return root ? `${root.service} ${root.name}` : conversation.id.replace(":", " ");
+}
+
+/** Failures of its traces beyond those of its own steps. */
+function TraceErrors({
+  conversation,
+  traces,
+}: {
+  conversation: ConversationSummary;
+  traces: ReadonlyMap<string, TraceSummary>;
+}): JSX.Element | null {
+  const all = conversation.trace_ids.reduce((sum, id) => sum + (traces.get(id)?.error_count ?? 0), 0);
+  if (all <= conversation.error_count) return null;
+  return (
+    <span class="second bad-text" title="Spans of its traces that failed">
+      {count(all)} in its {conversation.trace_count === 1 ? "trace" : "traces"}
+    </span>
+  );
+}
+
 function conversationAddress(id: string, query: URLSearchParams): string {
   return address(`/conversations/${encodeURIComponent(id)}`, rangeOf(query));
+}
+
+async function newestConversation(signal: AbortSignal): Promise<string | null> {
+  const { conversations } = await ask<Page>("/api/v1/genai/conversations", { limit: 1 }, signal);
+  return latest(conversations.map(conversation => conversation.last_unix_nano));
 }
 
 function NoConversations({ query }: { query: URLSearchParams }): JSX.Element {
   return (
     <Empty icon="chat" title={isAllTime(query) ? "No model was called yet" : "No model was called in this time"}>
-      {!isAllTime(query) && <AllTime />}
+      {!isAllTime(query) && <Newest what="conversation" find={newestConversation} />}
       <p>
         Spans with <code>gen_ai.operation.name</code> become conversations here; spans with the same{" "}
         <code>gen_ai.conversation.id</code> one conversation. OpenTelemetry's instrumentations for model clients write
@@ -296,11 +348,28 @@ function NoConversations({ query }: { query: URLSearchParams }): JSX.Element {
   );
 }
 
+const TRACES_NAMED = 8;
+
+/** A trace of a conversation; where something in it failed, it leads there. */
+function TraceLink({ id, error }: { id: string; error: TraceSummary["first_error"] }): JSX.Element {
+  return (
+    <Link
+      to={address(`/trace/${id}`, { span: error?.span_id })}
+      class={`mono trace-link${error ? " bad-text" : ""}`}
+      title={error ? `${error.service} ${error.name} failed: ${error.message}` : undefined}
+    >
+      {error && <Icon name="error" size={12} />} {id.slice(0, 8)}
+    </Link>
+  );
+}
+
 export function ConversationView({ id, query }: { id: string; query: URLSearchParams }): JSX.Element {
   const answer = useAnswer(id, signal =>
     ask<Conversation>(`/api/v1/genai/conversations/${encodeURIComponent(id)}`, undefined, signal),
   );
-  useShortcuts("Conversation", [{ keys: "r", what: "ask again", act: answer.reload }]);
+  const shownTraces = answer.value?.trace_ids.slice(0, TRACES_NAMED) ?? [];
+  const traces = useTraces(shownTraces);
+  useShortcuts("Conversation", [{ keys: "r", what: "refresh", act: answer.reload }]);
   useEffect(() => {
     document.title = `Conversation ${id} · Scouter`;
   }, [id]);
@@ -327,17 +396,16 @@ export function ConversationView({ id, query }: { id: string; query: URLSearchPa
             <Icon name="chevron" size={14} />
           </Link>
           <h1>
-            <span class="muted">Conversation</span> {conversation.is_trace ? "" : conversation.id}
+            <span class="muted">Conversation</span>{" "}
+            {conversation.is_trace ? rootOf(conversation, traces) : conversation.id}
           </h1>
           {!conversation.is_trace && <Copy text={conversation.id} what="the id" />}
         </div>
         <p class="muted">
           {moment(conversation.start_unix_nano)} to {moment(conversation.last_unix_nano)},{" "}
           {counted(conversation.trace_ids.length, "trace")}:{" "}
-          {conversation.trace_ids.slice(0, 8).map(trace => (
-            <Link key={trace} to={`/trace/${trace}`} class="mono trace-link">
-              {trace.slice(0, 8)}
-            </Link>
+          {shownTraces.map(trace => (
+            <TraceLink key={trace} id={trace} error={traces.get(trace)?.first_error ?? null} />
           ))}
           {conversation.truncated && " It is longer; the first 1000 steps are shown."}
         </p>

@@ -59,11 +59,7 @@ function ModelStep({ step, calls }: { step: Step; calls: ReadonlySet<string> }):
   const isSilent = SPEAKS.has(step.operation ?? "") && step.input_messages.length + step.output_messages.length === 0;
   return (
     <>
-      {repeated > 0 && (
-        <p class="known">
-          <span>{counted(repeated, "earlier message")} sent again</span>
-        </p>
-      )}
+      {repeated > 0 && <p class="known">({counted(repeated, "earlier message")} sent again, shown above)</p>}
       {isFirst && step.system_instructions.length > 0 && (
         <Said message={{ role: "system", name: null, finish_reason: null, parts: step.system_instructions }} />
       )}
@@ -94,8 +90,8 @@ function ToolBody({ step }: { step: Step }): JSX.Element {
       <div class="who">
         <Icon name="tool" size={13} /> {tool.name}
       </div>
-      {tool.arguments !== null && <Data name="with" value={tool.arguments} />}
-      {tool.result !== null && <Data name="gave" value={tool.result} />}
+      {tool.arguments !== null && <Data name="arguments" value={tool.arguments} />}
+      {tool.result !== null && <Data name="result" value={tool.result} />}
       {tool.arguments === null && tool.result === null && step.status !== "error" && (
         <p class="muted quiet">Arguments and result were not recorded.</p>
       )}
@@ -186,11 +182,11 @@ function Part({ part }: { part: MessagePart }): JSX.Element {
           <span class="call-name">
             <Icon name="tool" size={13} /> calls {part.name}
           </span>
-          <Data name="with" value={part.arguments} />
+          <Data name="arguments" value={part.arguments} />
         </div>
       );
     case "tool_call_response":
-      return <Data name="gave" value={part.result} />;
+      return <Data name="result" value={part.result} />;
     default:
       return <Data name="part" value={(part as { value: unknown }).value} />;
   }

@@ -5,13 +5,13 @@ import { ago, compact, count, counted, decimal, duration, exact, moment } from "
 import { address, rangeOf, setQuery } from "../../route";
 import type { RecordPoint, RecordSeries, TracePage } from "../../types";
 import { LongText } from "../../ui/attributes";
-import { fillBuckets } from "../../ui/buckets";
+import { axisOf, fillBuckets } from "../../ui/buckets";
 import { Chart, type Line } from "../../ui/chart";
 import { Copy } from "../../ui/copy";
 import { Icon } from "../../ui/icons";
 import { Link } from "../../ui/link";
 import { Failed, Waiting } from "../../ui/states";
-import { between, rangeParameters } from "../../ui/time";
+import { between, chartParameters, rangeParameters } from "../../ui/time";
 import { recordsHeading } from "./records";
 
 interface EntityProps {
@@ -40,29 +40,24 @@ export function EntityCharts({ entity, kinds, query }: EntityProps): JSX.Element
 }
 
 function Kind({ kind, entity, query }: { kind: string; entity: string; query: URLSearchParams }): JSX.Element {
-  const range = rangeParameters(query);
+  const range = chartParameters(query);
   const answer = useAnswer(`${kind}/${entity}|${range.start}|${range.end}`, signal =>
     ask<RecordSeries>(`/api/v1/records/${kind}`, { entity, ...range }, signal),
   );
   if (answer.error) return <Failed error={answer.error} retry={answer.reload} />;
   if (!answer.value) return <Waiting what="Reading its records" />;
   const { series, bucket_nano, records } = answer.value;
-  const starts = series.flatMap(item => item.points.map(point => BigInt(point.start_unix_nano)));
-  const first = starts.reduce((left, right) => (left < right ? left : right), starts[0] ?? 0n);
-  const last = starts.reduce((left, right) => (left > right ? left : right), 0n) + BigInt(bucket_nano);
+  // One axis for all of them.
+  const axis = axisOf(
+    range,
+    series.flatMap(item => item.points),
+  );
   return (
     <section>
       <h2 class="section-title">{recordsHeading(kind, series.length)}</h2>
       <div class="charts">
         {series.map(item => (
-          <Series
-            key={item.name}
-            kind={kind}
-            name={item.name}
-            points={item.points}
-            span={[String(first), String(last)]}
-            bucket={bucket_nano}
-          />
+          <Series key={item.name} kind={kind} name={item.name} points={item.points} axis={axis} bucket={bucket_nano} />
         ))}
       </div>
       {records.length > 0 && <Newest records={records} query={query} />}
@@ -74,12 +69,12 @@ interface SeriesProps {
   kind: string;
   name: string;
   points: RecordPoint[];
-  span: [string, string];
+  axis: [start: string, end: string];
   bucket: string;
 }
 
-function Series({ kind, name, points, span, bucket }: SeriesProps): JSX.Element {
-  const filled = fillBuckets(span[0], span[1], bucket, points);
+function Series({ kind, name, points, axis, bucket }: SeriesProps): JSX.Element {
+  const filled = fillBuckets(...axis, bucket, points);
   const total = points.reduce((sum, point) => sum + point.count, 0);
   const { lines, isBars, format } = linesOf(kind, filled.points);
   return (

@@ -8,7 +8,7 @@ import { useShortcuts } from "../../shortcuts";
 import type { RecordKinds } from "../../types";
 import { Empty, Failed, FailedLine, Waiting } from "../../ui/states";
 import { isAllTime, rangeParameters } from "../../ui/time";
-import { AllTime } from "../search/nothing";
+import { latest, Newest } from "../search/nothing";
 import { EntityCharts } from "./entity";
 
 export const KINDS: Record<string, { name: string; what: string }> = {
@@ -26,7 +26,7 @@ export function RecordsView({ query }: { query: URLSearchParams }): JSX.Element 
   const answer = useAnswer(`records|${range.start}|${range.end}`, signal =>
     ask<RecordKinds>("/api/v1/records", range, signal),
   );
-  useShortcuts("Records", [{ keys: "r", what: "ask again", act: answer.reload }]);
+  useShortcuts("Records", [{ keys: "r", what: "refresh", act: answer.reload }]);
   useEffect(() => {
     document.title = "Records · Scouter";
   }, []);
@@ -64,7 +64,7 @@ export function RecordsView({ query }: { query: URLSearchParams }): JSX.Element 
               <p>
                 No record of <span class="mono">{chosen}</span> is stored here.
               </p>
-              {!isAllTime(query) && <AllTime />}
+              {!isAllTime(query) && <Newest what="record" find={signal => newestRecord(signal, chosen)} />}
             </Empty>
           )}
         </div>
@@ -95,13 +95,20 @@ function entitiesOf(answer: RecordKinds | null): Entity[] {
   return [...all.values()].sort((left, right) => (left.last < right.last ? 1 : -1));
 }
 
+/** Of one entity, or of any. */
+async function newestRecord(signal: AbortSignal, of?: string): Promise<string | null> {
+  const { kinds } = await ask<RecordKinds>("/api/v1/records", undefined, signal);
+  const entities = kinds.flatMap(kind => kind.entities).filter(({ entity }) => of === undefined || entity === of);
+  return latest(entities.map(entity => entity.last_unix_nano));
+}
+
 function NoRecords({ query }: { query: URLSearchParams }): JSX.Element {
   return (
     <Empty
       icon="records"
       title={isAllTime(query) ? "No monitoring record is stored yet" : "No monitoring record in this time"}
     >
-      {!isAllTime(query) && <AllTime />}
+      {!isAllTime(query) && <Newest what="record" find={newestRecord} />}
       <p>Services send what they observe about their own quality beside their spans, over the same connection:</p>
       <dl class="pairs wide">
         {Object.values(KINDS).map(({ name, what }) => (

@@ -97,7 +97,7 @@ function DurationField({ label, name, query }: { label: string; name: string; qu
         onBlur={apply}
         onKeyDown={event => event.key === "Enter" && apply()}
       />
-      {isBad && <span class="field-error">such as 10ms or 1.5s</span>}
+      {isBad && <span class="field-error">e.g. 10ms, 1.5s</span>}
     </label>
   );
 }
@@ -195,7 +195,7 @@ function ConditionForm({ query, onDone }: { query: URLSearchParams; onDone: () =
         clearable={false}
       />
       <label class="field">
-        Is
+        Operator
         <select value={operator} onChange={event => setOperator(event.currentTarget.value)}>
           {OPERATORS.map(({ sign, words }) => (
             <option key={sign} value={sign}>

@@ -10,12 +10,47 @@ import { Empty, Waiting } from "../../ui/states";
 import { allTime, between, isAllTime } from "../../ui/time";
 import { isNarrowed, nothingNarrowed } from "./filter";
 
-export function AllTime(): JSX.Element {
+function AllTime(): JSX.Element {
   return (
-    <button type="button" class="button primary" onClick={() => setQuery({ ...allTime, cursor: null })}>
+    <button type="button" class="button" onClick={() => setQuery({ ...allTime, cursor: null })}>
       Look at all time
     </button>
   );
+}
+
+/** When the newest was, and the way there; `find` asks for its moment, which is null where nothing is stored at all. */
+export function Newest({
+  what,
+  find,
+}: {
+  what: string;
+  find: (signal: AbortSignal) => Promise<string | null>;
+}): JSX.Element | null {
+  const answer = useAnswer(`newest ${what}`, find);
+  const nanos = answer.value;
+  if (nanos === null) return answer.error && <AllTime />;
+  const around = () => {
+    const at = milliseconds(nanos);
+    setQuery({ ...between(at - 3600_000, at + 1000), cursor: null });
+  };
+  return (
+    <>
+      <p>
+        The newest {what} is from <time title={exact(nanos)}>{ago(nanos)}</time>.
+      </p>
+      <div class="state-actions">
+        <button type="button" class="button primary" onClick={around}>
+          Go to the newest {what}s
+        </button>
+        <AllTime />
+      </div>
+    </>
+  );
+}
+
+/** The latest of some moments. */
+export function latest(nanos: readonly string[]): string | null {
+  return nanos.length === 0 ? null : String(nanos.map(BigInt).reduce((left, right) => (left > right ? left : right)));
 }
 
 export function Nothing({ query }: { query: URLSearchParams }): JSX.Element {
@@ -25,36 +60,20 @@ export function Nothing({ query }: { query: URLSearchParams }): JSX.Element {
   if (services.loading && !services.value) return <Waiting what="Looking further" />;
   const known = services.value?.services ?? [];
   if (services.value && known.length === 0) return <FirstSpan />;
-  const newest = known
-    .map(service => BigInt(service.last_seen_unix_nano))
-    .reduce((left, right) => (left > right ? left : right), 0n);
-  const around = () => {
-    const at = milliseconds(String(newest));
-    setQuery({ ...between(at - 3600_000, at + 1000), cursor: null });
-  };
+  if (!isNarrowed(query)) {
+    return (
+      <Empty icon="search" title="No trace in this time">
+        <Newest what="trace" find={async () => latest(known.map(service => service.last_seen_unix_nano))} />
+      </Empty>
+    );
+  }
   return (
-    <Empty icon="search" title={isNarrowed(query) ? "No trace matches" : "No trace in this time"}>
-      {newest > 0n && (
-        <p>
-          The newest span that is stored is from <time title={exact(String(newest))}>{ago(String(newest))}</time>.
-        </p>
-      )}
+    <Empty icon="search" title="No trace matches">
       <div class="state-actions">
-        {!isAllTime(query) && newest > 0n && !isNarrowed(query) && (
-          <button type="button" class="button primary" onClick={around}>
-            Go to the newest traces
-          </button>
-        )}
-        {isNarrowed(query) && (
-          <button type="button" class="button primary" onClick={() => setQuery({ ...nothingNarrowed, cursor: null })}>
-            Clear the filter
-          </button>
-        )}
-        {!isAllTime(query) && (
-          <button type="button" class="button" onClick={() => setQuery({ ...allTime, cursor: null })}>
-            Look at all time
-          </button>
-        )}
+        <button type="button" class="button primary" onClick={() => setQuery({ ...nothingNarrowed, cursor: null })}>
+          Clear the filter
+        </button>
+        {!isAllTime(query) && <AllTime />}
       </div>
     </Empty>
   );

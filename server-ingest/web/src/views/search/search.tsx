@@ -12,7 +12,7 @@ import { colorsOf } from "../../ui/colors";
 import { Icon } from "../../ui/icons";
 import { isPlainClick, Link } from "../../ui/link";
 import { Failed, FailedLine, Waiting } from "../../ui/states";
-import { between } from "../../ui/time";
+import { between, chartParameters } from "../../ui/time";
 import { openTrace } from "../trace/trace";
 import { filterOf, isNarrowed } from "./filter";
 import { Filters } from "./filters";
@@ -28,8 +28,10 @@ export function SearchView({ query }: { query: URLSearchParams }): JSX.Element {
     return ask<TracePage>("/api/v1/traces", parameters, signal);
   });
   const isWhole = !isNarrowed(query);
+  const overTime = new URLSearchParams(filter);
+  overTime.set("end", chartParameters(query).end);
   const series = useAnswer(`series|${filter}`, signal =>
-    isWhole ? seriesOfTraces(filter, signal) : seriesOfSpans(filter, signal),
+    isWhole ? seriesOfTraces(overTime, signal) : seriesOfSpans(overTime, signal),
   );
   const reload = () => {
     first.reload();
@@ -118,7 +120,13 @@ function Charts({ series: { answer: series, failed } }: { series: Series }): JSX
             look: "soft",
             values: filled.points.map(point => (point ? point.count - (failed ? 0 : point.error_count) : 0)),
           },
-          { name: failed ? "failed spans" : "errors", look: "bad", values: failures },
+          {
+            name: failed ? "failed spans" : "errors",
+            look: "bad",
+            values: failures,
+            // Spans do not add up with traces.
+            isInFront: failed !== null,
+          },
         ]}
         format={compact}
         onZoom={zoom}
@@ -209,7 +217,7 @@ function Results({ first, filter, sort, query, reload, isLoading }: ResultsProps
         if (trace) go(traceAddress(trace, query));
       },
     },
-    { keys: "r", what: "ask again", act: reload },
+    { keys: "r", what: "refresh", act: reload },
   ]);
 
   return (
@@ -229,7 +237,7 @@ function Results({ first, filter, sort, query, reload, isLoading }: ResultsProps
             <option value="slowest">slowest first</option>
           </select>
         </label>
-        <button type="button" class="icon-button" aria-label="Ask again" title="Ask again (r)" onClick={reload}>
+        <button type="button" class="icon-button" aria-label="Refresh" title="Refresh (r)" onClick={reload}>
           <Icon name="reload" />
         </button>
       </div>

@@ -7,10 +7,14 @@ import type { GraphAnswer } from "../../types";
 import { useSize } from "../../ui/size";
 import { layoutOf } from "./layout";
 
-const BOX_WIDTH = 168;
+const BOX_WIDTH = 176;
 const BOX_HEIGHT = 46;
 const ROW_GAP = 22;
 const PAD = 16;
+/** What a label beside a line takes. */
+const LABEL_WIDTH = 130;
+
+type Edge = GraphAnswer["edges"][number];
 
 interface GraphProps {
   graph: GraphAnswer;
@@ -34,12 +38,19 @@ export function Graph({ graph, colors, query }: GraphProps): JSX.Element {
   for (const { layer } of layout.values()) rowsIn.set(layer, (rowsIn.get(layer) ?? 0) + 1);
   const mostRows = Math.max(...rowsIn.values(), 1);
   const height = mostRows * (BOX_HEIGHT + ROW_GAP) - ROW_GAP + 2 * PAD;
-  const gap = layers > 1 ? Math.min(Math.max((width - 2 * PAD - layers * BOX_WIDTH) / (layers - 1), 56), 180) : 0;
+  const gap = layers > 1 ? Math.min(Math.max((width - 2 * PAD - layers * BOX_WIDTH) / (layers - 1), 30), 180) : 0;
   const drawn = layers * BOX_WIDTH + (layers - 1) * gap + 2 * PAD;
   const at = (service: string) => {
     const { layer, row } = layout.get(service)!;
     const own = rowsIn.get(layer)! * (BOX_HEIGHT + ROW_GAP) - ROW_GAP;
     return { x: PAD + layer * (BOX_WIDTH + gap), y: (height - own) / 2 + row * (BOX_HEIGHT + ROW_GAP) };
+  };
+  /** Beside the end of its line, on the side away from where the line comes from, and clear of the labels before. */
+  const labelAt = (edge: Edge, before: readonly Edge[]): number => {
+    const end = at(edge.callee).y;
+    const isBelow = (other: Edge) => at(other.caller).y < end;
+    const rank = before.filter(other => other.callee === edge.callee && isBelow(other) === isBelow(edge)).length;
+    return end + BOX_HEIGHT / 2 + (isBelow(edge) ? 15 + 13 * rank : -7 - 13 * rank);
   };
   const busiest = Math.max(...graph.edges.map(edge => edge.call_count), 1);
   const known = graph.edges.filter(edge => layout.has(edge.caller) && layout.has(edge.callee));
@@ -66,7 +77,7 @@ export function Graph({ graph, colors, query }: GraphProps): JSX.Element {
               <path d="M0 0.8L7 4L0 7.2z" />
             </marker>
           </defs>
-          {known.map(edge => {
+          {known.map((edge, index) => {
             const from = at(edge.caller);
             const to = at(edge.callee);
             const isNear = hover === null || hover === edge.caller || hover === edge.callee;
@@ -81,9 +92,9 @@ export function Graph({ graph, colors, query }: GraphProps): JSX.Element {
                   stroke-width={1 + 2.5 * Math.sqrt(edge.call_count / busiest)}
                   marker-end="url(#arrow)"
                 />
-                {gap > 90 && to.x > from.x && (
-                  <text x={to.x - 14} y={to.y + BOX_HEIGHT / 2 - 7} text-anchor="end">
-                    {compact(edge.call_count)} · {duration(edge.p50_nano)}
+                {gap > LABEL_WIDTH && to.x > from.x && (
+                  <text x={to.x - 14} y={labelAt(edge, known.slice(0, index))} text-anchor="end">
+                    {compact(edge.call_count)} {edge.call_count === 1 ? "call" : "calls"} · {duration(edge.p50_nano)}
                   </text>
                 )}
               </g>
@@ -110,10 +121,14 @@ export function Graph({ graph, colors, query }: GraphProps): JSX.Element {
                 <text class="node-name" x={x + 26} y={y + 19.5}>
                   {short(node.service)}
                 </text>
-                <text class={`node-note${node.error_count > 0 ? " bad" : ""}`} x={x + 10} y={y + 36}>
+                <text class="node-note" x={x + 10} y={y + 36}>
                   {compact(node.span_count)} spans
-                  {node.error_count > 0 ? ` · ${percent(node.error_count, node.span_count)} errors` : ""}
                 </text>
+                {node.error_count > 0 && (
+                  <text class="node-note bad" x={x + BOX_WIDTH - 10} y={y + 36} text-anchor="end">
+                    {percent(node.error_count, node.span_count)} errors
+                  </text>
+                )}
               </a>
             );
           })}

@@ -10,8 +10,9 @@ import { fillBuckets } from "../../ui/buckets";
 import { colorsOf } from "../../ui/colors";
 import { Icon } from "../../ui/icons";
 import { Link } from "../../ui/link";
+import { useSorted } from "../../ui/sort";
 import { Failed, FailedLine, Waiting } from "../../ui/states";
-import { rangeParameters } from "../../ui/time";
+import { chartParameters, rangeParameters } from "../../ui/time";
 import { Nothing } from "../search/nothing";
 import { Graph } from "./graph";
 
@@ -20,14 +21,14 @@ export function ServicesView({ query }: { query: URLSearchParams }): JSX.Element
   const key = `services|${range.start}|${range.end}`;
   const services = useAnswer(key, signal => ask<{ services: ServiceSummary[] }>("/api/v1/services", range, signal));
   const series = useAnswer(key, signal =>
-    ask<SeriesAnswer>("/api/v1/series", { ...range, by: "service", limit: 50 }, signal),
+    ask<SeriesAnswer>("/api/v1/series", { ...chartParameters(query), by: "service", limit: 50 }, signal),
   );
   const graph = useAnswer(key, signal => ask<GraphAnswer>("/api/v1/service-graph", range, signal));
   const chosen = query.get("service");
   const reload = () => {
     for (const answer of [services, series, graph]) answer.reload();
   };
-  useShortcuts("Services", [{ keys: "r", what: "ask again", act: reload }]);
+  useShortcuts("Services", [{ keys: "r", what: "refresh", act: reload }]);
   useEffect(() => {
     document.title = "Services · Scouter";
   }, []);
@@ -65,26 +66,37 @@ interface TableProps {
   chosen: string | null;
 }
 
+const NUMBERS = ["Spans", "Per second", "Errors", "p50", "p95", "p99", "Last seen"];
+
+function errorShare(counts: { span_count: number; error_count: number }): number {
+  return counts.error_count / Math.max(counts.span_count, 1);
+}
+
 function Table({ services, series, colors, chosen }: TableProps): JSX.Element {
+  const group = (service: ServiceSummary) => series?.groups.find(candidate => candidate.group === service.service);
+  const { rows, head } = useSorted(services, {
+    Service: service => service.service,
+    Spans: service => service.span_count,
+    "Per second": service => service.span_count,
+    Errors: errorShare,
+    p50: service => Number(group(service)?.total.p50_nano ?? 0),
+    p95: service => Number(group(service)?.total.p95_nano ?? 0),
+    p99: service => Number(group(service)?.total.p99_nano ?? 0),
+    "Last seen": service => Number(service.last_seen_unix_nano),
+  });
   const seconds = series ? Number(BigInt(series.end_unix_nano) - BigInt(series.start_unix_nano)) / 1e9 : 0;
   return (
     <table class="table hover">
       <thead>
         <tr>
-          <th>Service</th>
+          {head("Service")}
           <th class="trend">Spans over time</th>
-          <th class="number">Spans</th>
-          <th class="number">Per second</th>
-          <th class="number">Errors</th>
-          <th class="number">p50</th>
-          <th class="number">p95</th>
-          <th class="number">p99</th>
-          <th class="number">Last seen</th>
+          {NUMBERS.map(column => head(column, "number"))}
         </tr>
       </thead>
       <tbody>
-        {services.map(service => {
-          const group = series?.groups.find(candidate => candidate.group === service.service);
+        {rows.map(service => {
+          const own = group(service);
           return (
             <tr
               key={service.service}
@@ -97,15 +109,15 @@ function Table({ services, series, colors, chosen }: TableProps): JSX.Element {
                   {service.service}
                 </button>
               </th>
-              <td class="trend">{series && group && <Trend series={series} points={group.points} />}</td>
+              <td class="trend">{series && own && <Trend series={series} points={own.points} />}</td>
               <td class="number">{count(service.span_count)}</td>
               <td class="number">{seconds > 0 ? rate(service.span_count / seconds) : "–"}</td>
               <td class={`number${service.error_count > 0 ? " bad-text" : " muted"}`}>
                 {percent(service.error_count, service.span_count)}
               </td>
-              <td class="number">{group ? duration(group.total.p50_nano) : ""}</td>
-              <td class="number">{group ? duration(group.total.p95_nano) : ""}</td>
-              <td class="number">{group ? duration(group.total.p99_nano) : ""}</td>
+              <td class="number">{own ? duration(own.total.p50_nano) : ""}</td>
+              <td class="number">{own ? duration(own.total.p95_nano) : ""}</td>
+              <td class="number">{own ? duration(own.total.p99_nano) : ""}</td>
               <td class="number muted" title={exact(service.last_seen_unix_nano)}>
                 {ago(service.last_seen_unix_nano)}
               </td>
@@ -160,6 +172,8 @@ function Trend({
   );
 }
 
+const NONE: readonly Operation[] = [];
+
 function Operations({ service, query }: { service: string; query: URLSearchParams }): JSX.Element {
   const range = rangeParameters(query);
   const answer = useAnswer(`${service}|${range.start}|${range.end}`, signal =>
@@ -169,6 +183,14 @@ function Operations({ service, query }: { service: string; query: URLSearchParam
       signal,
     ),
   );
+  const { rows, head } = useSorted(answer.value?.operations ?? NONE, {
+    Operation: operation => operation.operation,
+    Kind: operation => operation.kind,
+    Spans: operation => operation.span_count,
+    Errors: errorShare,
+    Mean: operation => Number(operation.avg_duration_nano),
+    Longest: operation => Number(operation.max_duration_nano),
+  });
   if (answer.error) return <Failed error={answer.error} retry={answer.reload} />;
   if (!answer.value) return <Waiting what="Reading its operations" />;
   const find = (change: Record<string, string>) => address("/search", { ...rangeOf(query), service, ...change });
@@ -178,28 +200,28 @@ function Operations({ service, query }: { service: string; query: URLSearchParam
         <h2 class="section-title">Operations of {service}</h2>
         <span class="spacer" />
         <Link to={find({})} class="button">
-          Its traces
+          Traces of {service}
         </Link>
         <Link to={find({ status: "error" })} class="button">
-          Its errors
+          Errors of {service}
         </Link>
       </div>
       <table class="table">
         <thead>
           <tr>
-            <th>Operation</th>
-            <th>Kind</th>
-            <th class="number">Spans</th>
-            <th class="number">Errors</th>
-            <th class="number">Mean</th>
-            <th class="number">Longest</th>
+            {head("Operation")}
+            {head("Kind")}
+            {head("Spans", "number")}
+            {head("Errors", "number")}
+            {head("Mean", "number")}
+            {head("Longest", "number")}
             <th>
               <span class="off-screen">Search</span>
             </th>
           </tr>
         </thead>
         <tbody>
-          {answer.value.operations.map(operation => (
+          {rows.map(operation => (
             <tr key={`${operation.operation}/${operation.kind}`}>
               <th scope="row">
                 <Link to={find({ operation: operation.operation })}>{operation.operation || "(no name)"}</Link>

@@ -1,25 +1,27 @@
 /** The SQL box: a question, its answer as a table, and where it is wrong when it is. */
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ApiError, send } from "../../api";
 import { count, counted } from "../../format";
 import { go, setQuery } from "../../route";
 import { useShortcuts } from "../../shortcuts";
 import type { SqlAnswer } from "../../types";
 import { Icon } from "../../ui/icons";
-import { Empty } from "../../ui/states";
+import { capital, Empty } from "../../ui/states";
 import { useVirtual } from "../../ui/virtual";
 import { EXAMPLES } from "./examples";
-import { cellText, csvCell, positionOf } from "./text";
+import { cellText, fractionDigits, isNumeric, positionOf, withoutPosition } from "./text";
 
 interface State {
+  /** What was run; the text may have been changed since. */
+  readonly question: string;
   readonly running: boolean;
   readonly answer: SqlAnswer | null;
   readonly error: ApiError | null;
   readonly took: number;
 }
 
-const NOTHING: State = { running: false, answer: null, error: null, took: 0 };
+const NOTHING: State = { question: "", running: false, answer: null, error: null, took: 0 };
 
 export function SqlView({ query }: { query: URLSearchParams }): JSX.Element {
   const given = query.get("q") ?? "";
@@ -32,14 +34,12 @@ export function SqlView({ query }: { query: URLSearchParams }): JSX.Element {
     stop.current?.abort();
     const controller = new AbortController();
     stop.current = controller;
-    setState({ ...NOTHING, running: true });
+    setState({ ...NOTHING, question, running: true });
     const started = performance.now();
     ask(question, controller.signal).then(
-      answer => setState({ running: false, answer, error: null, took: performance.now() - started }),
+      answer => setState({ ...NOTHING, question, answer, took: performance.now() - started }),
       (error: unknown) => {
-        if (controller.signal.aborted) return;
-        const known = error instanceof ApiError ? error : new ApiError(0, "", String(error), "");
-        setState({ running: false, answer: null, error: known, took: performance.now() - started });
+        if (!controller.signal.aborted) setState({ ...NOTHING, question, error: known(error) });
       },
     );
   };
@@ -63,7 +63,7 @@ export function SqlView({ query }: { query: URLSearchParams }): JSX.Element {
   useEffect(() => {
     document.title = "SQL · Scouter";
   }, []);
-  useShortcuts("SQL", [{ keys: "/", what: "write (Ctrl+Enter asks)", act: () => editor.current?.focus() }]);
+  useShortcuts("SQL", [{ keys: "/", what: "write (Ctrl+Enter runs it)", act: () => editor.current?.focus() }]);
 
   const position = state.error ? positionOf(state.error.message, text) : null;
   const select = () => {
@@ -101,7 +101,7 @@ export function SqlView({ query }: { query: URLSearchParams }): JSX.Element {
             </button>
           ) : (
             <button type="submit" class="button primary">
-              Ask <kbd>Ctrl ↵</kbd>
+              Run <kbd>Ctrl ↵</kbd>
             </button>
           )}
           <select
@@ -123,19 +123,25 @@ export function SqlView({ query }: { query: URLSearchParams }): JSX.Element {
           </select>
           <span class="spacer" />
           <span class="muted number" role="status">
-            {state.running && "Asking…"}
+            {state.running && "Running…"}
             {state.answer && `${counted(state.answer.rows.length, "row")} in ${Math.round(state.took)} ms`}
           </span>
-          {state.answer && state.answer.rows.length > 0 && <Download answer={state.answer} />}
+          {state.answer && state.answer.rows.length > 0 && (
+            <Download question={state.question} onFailed={error => setState({ ...state, error })} />
+          )}
         </div>
+        <p class="muted small">
+          Tables: <code>spans</code>, the view <code>trace_spans</code>, and one for each kind of monitoring record;{" "}
+          <code>SHOW TABLES</code> lists them. All are read only.
+        </p>
       </form>
       {state.error && (
         <div class="sql-error" role="alert">
           <p>
             <Icon name="error" />{" "}
-            <strong>{state.error.code === "INVALID_ARGUMENT" ? "This cannot be asked" : "No answer"}</strong>
+            <strong>{state.error.code === "INVALID_ARGUMENT" ? "The query has an error" : "The query failed"}</strong>
           </p>
-          <pre>{state.error.message}</pre>
+          <pre>{position ? withoutPosition(state.error.message) : state.error.message}</pre>
           {position && (
             <p>
               Line {position.line}, column {position.column}.{" "}
@@ -144,31 +150,39 @@ export function SqlView({ query }: { query: URLSearchParams }): JSX.Element {
               </button>
             </p>
           )}
-          {state.error.action && <p>{state.error.action}</p>}
+          {state.error.action && <p>{capital(state.error.action)}</p>}
         </div>
       )}
       {state.answer &&
-        (state.answer.rows.length > 0 ? <Answer answer={state.answer} /> : <Empty icon="sql" title="No row passes" />)}
+        (state.answer.rows.length > 0 ? <Answer answer={state.answer} /> : <Empty icon="sql" title="No rows" />)}
       {!state.answer && !state.error && !state.running && <Start ask={submit} />}
     </div>
   );
 }
 
-async function ask(query: string, signal: AbortSignal): Promise<SqlAnswer> {
-  const body = JSON.stringify({ query });
-  const response = await send("/api/v1/sql", {
+function post(body: Record<string, string>, signal?: AbortSignal): Promise<Response> {
+  return send("/api/v1/sql", {
     method: "POST",
-    body,
+    body: JSON.stringify(body),
     headers: { "content-type": "application/json" },
-    signal,
+    ...(signal && { signal }),
   });
+}
+
+async function ask(query: string, signal: AbortSignal): Promise<SqlAnswer> {
+  // As text, 64-bit integers keep all their digits.
+  const response = await post({ query, int64: "string" }, signal);
   return (await response.json()) as SqlAnswer;
+}
+
+function known(error: unknown): ApiError {
+  return error instanceof ApiError ? error : new ApiError(0, "", String(error), "");
 }
 
 function Start({ ask: submit }: { ask: (query: string) => void }): JSX.Element {
   return (
     <div class="sql-start">
-      <h2 class="section-title">Questions to begin with</h2>
+      <h2 class="section-title">Queries to begin with</h2>
       <ul>
         {EXAMPLES.map(example => (
           <li key={example.name}>
@@ -179,10 +193,6 @@ function Start({ ask: submit }: { ask: (query: string) => void }): JSX.Element {
           </li>
         ))}
       </ul>
-      <p class="muted">
-        Tables: <code>spans</code>, the view <code>trace_spans</code>, and one table for each kind of monitoring record.{" "}
-        <code>SHOW TABLES</code> lists them. Everything is read only.
-      </p>
     </div>
   );
 }
@@ -194,8 +204,15 @@ const LONGEST_CELL = 200;
 function Answer({ answer }: { answer: SqlAnswer }): JSX.Element {
   const virtual = useVirtual<HTMLDivElement>(answer.rows.length, ROW_HEIGHT);
   const [open, setOpen] = useState<{ column: string; text: string } | null>(null);
-  const isNumber = answer.columns.map((_, column) =>
-    answer.rows.every(row => typeof row[column] === "number" || row[column] === null),
+  const isNumber = answer.columns.map((_, column) => isNumeric(answer.types[column]));
+  const digits = useMemo(
+    () =>
+      answer.columns.map((_, column) =>
+        isNumeric(answer.types[column])
+          ? answer.rows.reduce((most, row) => Math.max(most, fractionDigits(cellText(row[column]))), 0)
+          : 0,
+      ),
+    [answer],
   );
   const above = virtual.first * ROW_HEIGHT;
   const below = (answer.rows.length - virtual.last) * ROW_HEIGHT;
@@ -213,7 +230,7 @@ function Answer({ answer }: { answer: SqlAnswer }): JSX.Element {
           <thead>
             <tr>
               {answer.columns.map((column, index) => (
-                <th key={index} class={isNumber[index] ? "number" : undefined} title={answer.types?.[index]}>
+                <th key={index} class={isNumber[index] ? "number" : undefined} title={answer.types[index]}>
                   {column}
                 </th>
               ))}
@@ -253,6 +270,7 @@ function Answer({ answer }: { answer: SqlAnswer }): JSX.Element {
                       ) : (
                         text
                       )}
+                      {value !== null && <Padding text={text} digits={digits[column] ?? 0} />}
                     </td>
                   );
                 })}
@@ -282,19 +300,38 @@ function Answer({ answer }: { answer: SqlAnswer }): JSX.Element {
   );
 }
 
-function Download({ answer }: { answer: SqlAnswer }): JSX.Element {
-  const save = () => {
-    const line = (cells: readonly unknown[]) => cells.map(csvCell).join(",");
-    const text = [line(answer.columns), ...answer.rows.map(line)].join("\r\n");
-    const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-    const link = document.createElement("a");
-    link.href = url;
-    link.download = "answer.csv";
-    link.click();
-    URL.revokeObjectURL(url);
+/** What a number lacks of the longest fraction in its column, unseen, so that points stand below each other. */
+function Padding({ text, digits }: { text: string; digits: number }): JSX.Element | null {
+  const own = fractionDigits(text);
+  if (own === digits) return null;
+  return (
+    <span class="unseen" aria-hidden="true">
+      {own === 0 && "."}
+      {"0".repeat(digits - own)}
+    </span>
+  );
+}
+
+/** The server's own CSV: it is asked once more, since what the page has is only what is shown. */
+function Download({ question, onFailed }: { question: string; onFailed: (error: ApiError) => void }): JSX.Element {
+  const [isBusy, setBusy] = useState(false);
+  const save = async () => {
+    setBusy(true);
+    try {
+      const response = await post({ query: question, format: "csv" });
+      const url = URL.createObjectURL(await response.blob());
+      const link = document.createElement("a");
+      link.href = url;
+      link.download = "result.csv";
+      link.click();
+      URL.revokeObjectURL(url);
+    } catch (error) {
+      onFailed(known(error));
+    }
+    setBusy(false);
   };
   return (
-    <button type="button" class="button" onClick={save}>
+    <button type="button" class="button" disabled={isBusy} onClick={save}>
       <Icon name="download" size={14} /> CSV
     </button>
   );

@@ -38,8 +38,17 @@ export function cellText(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-export function csvCell(value: unknown): string {
-  if (value === null || value === undefined) return "";
-  const text = cellText(value);
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+/** Whether a column of this Arrow type is of numbers. Large integers come as text, so values do not tell it. */
+export function isNumeric(type: string | undefined): boolean {
+  return /^(U?Int|Float|Decimal)\d/.test(type ?? "");
+}
+
+/** How many digits a number has behind its point; what is written with an exponent has none. */
+export function fractionDigits(text: string): number {
+  return /^-?\d+\.(\d+)$/.exec(text)?.[1]?.length ?? 0;
+}
+
+/** The message without its place, for where that is told apart. */
+export function withoutPosition(message: string): string {
+  return message.replace(/ at Line: \d+, Column: \d+/, "");
 }

@@ -2,13 +2,14 @@
 import type { ComponentChildren, JSX } from "preact";
 import { ask, useAnswer } from "../../api";
 import { count, duration, exact } from "../../format";
-import { address, go } from "../../route";
+import { address, go, place } from "../../route";
 import type { Attribute, FullSpan, SpanEvent, SpanLink } from "../../types";
 import { AttributeTable, LongText, textOf } from "../../ui/attributes";
 import { Copy } from "../../ui/copy";
 import { Icon } from "../../ui/icons";
 import { Link } from "../../ui/link";
 import { Failed, Waiting } from "../../ui/states";
+import { rangeHolding } from "../../ui/time";
 import { stepOfSpan } from "../genai/messages";
 import { StepMessages } from "../genai/steps";
 import type { Trace } from "./model";
@@ -68,7 +69,8 @@ function Body({ span, trace, index }: { span: FullSpan; trace: Trace; index: num
   const exceptions = span.events.filter(event => event.name === "exception");
   const others = span.events.filter(event => event.name !== "exception");
   const step = stepOfSpan(trace.answer.trace_id, span);
-  const filter = (attribute: Attribute) => go(address("/search", { attr: filterText(attribute), start: "now-24h" }));
+  const filter = (attribute: Attribute) =>
+    go(address("/search", { attr: filterText(attribute), ...rangeHolding(place.get().query, span.start_unix_nano) }));
   const onPath = (trace.critical.get(index) ?? []).reduce((sum, stretch) => sum + stretch.to - stretch.from, 0);
   return (
     <div class="details-body">

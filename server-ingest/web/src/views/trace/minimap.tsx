@@ -45,6 +45,7 @@ export function Minimap({ trace, colors, window, onWindow }: MinimapProps): JSX.
       class="minimap"
       ref={ref}
       role="img"
+      title="Drag to look closer, double click for the whole"
       aria-label={`The trace from 0 to ${duration(trace.duration)}; drag to look closer, double click for the whole`}
       onPointerDown={event => {
         if (event.button !== 0) return;

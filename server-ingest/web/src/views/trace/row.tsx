@@ -20,7 +20,6 @@ export interface RowProps {
 
 /** Deeper spans are not moved further to the right; a number tells their depth. */
 const DEEPEST_INDENT = 24;
-const INDENT_PIXELS = 14;
 
 export function Row(props: RowProps): JSX.Element {
   const { trace, index, color, isCollapsed, isSelected } = props;
@@ -45,7 +44,7 @@ export function Row(props: RowProps): JSX.Element {
       <div
         class="row-name"
         role="gridcell"
-        style={{ paddingLeft: `${8 + Math.min(span.depth, DEEPEST_INDENT) * INDENT_PIXELS}px` }}
+        style={{ paddingLeft: `calc(8px + ${Math.min(span.depth, DEEPEST_INDENT)} * var(--indent))` }}
       >
         {below > 0 ? (
           <button
@@ -101,12 +100,14 @@ function Bar({ trace, index, window, showCritical, length }: RowProps & { length
   if (end < window.from || start > window.to) {
     return <span class={`outside ${end < window.from ? "before" : "after"}`} aria-hidden="true" />;
   }
+  // A bar that goes on beyond the window fades out there.
+  const cut = `${start < window.from ? " cut-left" : ""}${end > window.to ? " cut-right" : ""}`;
   const left = share(start);
   const right = share(end);
   const stretches = showCritical ? (trace.critical.get(index) ?? []) : [];
   return (
     <>
-      <span class="bar" style={{ left: `${left}%`, width: `${right - left}%` }} />
+      <span class={`bar${cut}`} style={{ left: `${left}%`, width: `${right - left}%` }} />
       {stretches.map(stretch =>
         stretch.to < window.from || stretch.from > window.to ? null : (
           <span

@@ -99,6 +99,7 @@ function Shown({ trace, query, reload }: ShownProps): JSX.Element {
   };
   const foldAll = () =>
     setCollapsed(new Set(trace.spans.flatMap((_, index) => (trace.below[index]! > 0 && index > 0 ? [index] : []))));
+  const showAll = () => setQuery({ zoom: null }, "replace");
   const focusFind = () => document.getElementById("find-span")?.focus();
 
   useShortcuts("Trace", [
@@ -118,8 +119,8 @@ function Shown({ trace, query, reload }: ShownProps): JSX.Element {
     { keys: "N", what: "previous span found", act: () => goToFound(-1) },
     { keys: "[", what: "fold everything", act: foldAll },
     { keys: "]", what: "unfold everything", act: () => setCollapsed(new Set()) },
-    { keys: "z", what: "the whole time again", act: () => setQuery({ zoom: null }, "replace") },
-    { keys: "r", what: "read the trace again", act: reload },
+    { keys: "z", what: "the whole time again", act: showAll },
+    { keys: "r", what: "refresh", act: reload },
     { keys: "Escape", what: "close the span", act: () => select(null) },
     { keys: "ArrowDown", what: "next span (↑ ↓ move, ← → fold and unfold)", act: () => select(selected ?? 0) },
   ]);
@@ -189,14 +190,20 @@ function Shown({ trace, query, reload }: ShownProps): JSX.Element {
           {!isConversation && (
             <>
               <span class="spacer" />
+              {query.has("zoom") && (
+                <button type="button" class="button" title="The whole time again (z)" onClick={showAll}>
+                  <Icon name="close" size={12} /> Show all
+                </button>
+              )}
               <FindBox text={text} found={found.length} go={goToFound} />
-              <label class="check" title="What the duration was made of (c)">
+              <label class="check" title="The line below the bars: what the duration was made of (c)">
                 <input
                   type="checkbox"
                   checked={showCritical}
                   onChange={() => setQuery({ critical: showCritical ? "off" : null }, "replace")}
                 />
                 Critical path
+                <span class="critical-key" aria-hidden="true" />
               </label>
               <button
                 type="button"

@@ -28,7 +28,7 @@ export function Waterfall(props: WaterfallProps): JSX.Element {
   const rows = useMemo(() => visibleRows(trace, collapsed), [trace, collapsed]);
   const virtual = useVirtual<HTMLDivElement>(rows.length, ROW_HEIGHT, HEADER_HEIGHT);
   const found = useMemo(() => new Set(props.found), [props.found]);
-  const [nameWidth, setNameWidth] = useState(40);
+  const [nameWidth, setNameWidth] = useState(() => (matchMedia("(max-width: 860px)").matches ? 55 : 40));
   const row = selected === null ? -1 : rowOf(rows, selected);
 
   const { reveal } = virtual;
