@@ -66,6 +66,14 @@ export function milliseconds(nanos: string | number): number {
   return typeof nanos === "number" ? nanos / 1e6 : Number(BigInt(nanos) / 1000n) / 1000;
 }
 
+export function earliest(nanos: readonly string[]): string | null {
+  return nanos.length === 0 ? null : String(nanos.map(BigInt).reduce((left, right) => (left < right ? left : right)));
+}
+
+export function latest(nanos: readonly string[]): string | null {
+  return nanos.length === 0 ? null : String(nanos.map(BigInt).reduce((left, right) => (left > right ? left : right)));
+}
+
 /** `21:18:24.123`, and the day before it when that is not today. */
 export function moment(nanos: string | number, now = Date.now()): string {
   const date = new Date(milliseconds(nanos));

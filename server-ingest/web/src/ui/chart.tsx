@@ -130,8 +130,16 @@ export function Chart(props: ChartProps): JSX.Element {
               ))
             )}
             {kind === "lines" &&
-              lines.map(line => (
-                <Dots key={line.name} line={line} buckets={buckets} bucketWidth={bucketWidth} x={x} y={y} />
+              lines.map((line, index) => (
+                <Dots
+                  key={line.name}
+                  line={line}
+                  above={lines.slice(index + 1)}
+                  buckets={buckets}
+                  bucketWidth={bucketWidth}
+                  x={x}
+                  y={y}
+                />
               ))}
             {hover !== null && buckets[hover] !== undefined && (
               <line
@@ -269,6 +277,8 @@ function path(
 
 interface DotsProps {
   line: Line;
+  /** The lines that are drawn over it. */
+  above: readonly Line[];
   buckets: readonly number[];
   bucketWidth: number;
   x: (at: number) => number;
@@ -276,7 +286,7 @@ interface DotsProps {
 }
 
 /** Points whose neighbours are empty: a line alone would not show them. */
-function Dots({ line, buckets, bucketWidth, x, y }: DotsProps): JSX.Element {
+function Dots({ line, above, buckets, bucketWidth, x, y }: DotsProps): JSX.Element {
   return (
     <g>
       {line.values.map((value, index) => {
@@ -289,7 +299,8 @@ function Dots({ line, buckets, bucketWidth, x, y }: DotsProps): JSX.Element {
               class={`dot ${line.look}`}
               cx={x(buckets[index]! + bucketWidth / 2)}
               cy={y(value)}
-              r={2.5}
+              // A ring round those of the same value, which would hide it.
+              r={2.5 + 2 * above.filter(other => other.values[index] === value).length}
             />
           )
         );

@@ -5,6 +5,8 @@ import { useSize } from "./size";
 
 export interface Virtual<E extends Element> {
   readonly ref: RefObject<E | null>;
+  /** Of the part that can be seen. */
+  readonly width: number;
   readonly first: number;
   /** Exclusive. */
   readonly last: number;
@@ -17,7 +19,7 @@ export interface Virtual<E extends Element> {
 const OVERSCAN = 8;
 
 export function useVirtual<E extends HTMLElement>(count: number, rowHeight: number, header = 0): Virtual<E> {
-  const { ref, height } = useSize<E>();
+  const { ref, width, height } = useSize<E>();
   const [top, setTop] = useState(0);
   const onScroll = useCallback(() => setTop(ref.current?.scrollTop ?? 0), [ref]);
   // A list that got shorter leaves the scroll position behind its end.
@@ -40,5 +42,5 @@ export function useVirtual<E extends HTMLElement>(count: number, rowHeight: numb
   useEffect(onScroll, [onScroll]);
   const first = Math.max(Math.floor(top / rowHeight) - OVERSCAN, 0);
   const last = Math.min(Math.ceil((top + height) / rowHeight) + OVERSCAN, count);
-  return { ref, first: Math.min(first, last), last, onScroll, reveal };
+  return { ref, width, first: Math.min(first, last), last, onScroll, reveal };
 }

@@ -175,6 +175,7 @@ export function otherTests(world: World): void {
       ]) {
         await page.goto(world.server.url + path);
         await page.locator(".result, .row, .table, .chart, .sql-start, .transcript, .state h2").first().waitFor();
+        await page.locator(".spinner").first().waitFor({ state: "detached" });
         await fits(path);
       }
       await page.goto(`${world.server.url}/trace/${world.seeded.failed}`);

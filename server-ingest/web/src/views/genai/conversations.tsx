@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { ask, useAnswer } from "../../api";
-import { ago, compact, count, counted, duration, exact, moment, percent } from "../../format";
+import { ago, compact, count, counted, duration, earliest, exact, latest, moment, percent } from "../../format";
 import { address, go, rangeOf, setQuery } from "../../route";
 import { useShortcuts } from "../../shortcuts";
 import type {
@@ -21,7 +21,7 @@ import { Icon } from "../../ui/icons";
 import { Link } from "../../ui/link";
 import { Empty, Failed, FailedLine, Waiting } from "../../ui/states";
 import { between, chartParameters, isAllTime, rangeParameters } from "../../ui/time";
-import { latest, Newest } from "../search/nothing";
+import { Newest } from "../search/nothing";
 import { stepsOf } from "./messages";
 import { Steps } from "./trace_conversation";
 
@@ -229,7 +229,7 @@ function List({ first, query, range }: ListProps): JSX.Element {
   const pages = more.after === first ? more.pages : [];
   const all = [first, ...pages].flatMap(page => page.conversations);
   const cursor = (pages.at(-1) ?? first).next_cursor;
-  const traces = useTraces(all.flatMap(conversation => conversation.trace_ids));
+  const traces = useTraces(all);
   const load = () => {
     setLoading(true);
     ask<Page>("/api/v1/genai/conversations", { ...range, cursor })
@@ -289,22 +289,26 @@ function List({ first, query, range }: ListProps): JSX.Element {
   );
 }
 
-/** What is asked for at once. */
+/** What one question may ask for. */
 const MOST_TRACES = 200;
 
-/** The traces of conversations, which do not tell how they begin or whether they failed elsewhere; those that fit one question. */
-function useTraces(ids: readonly string[]): ReadonlyMap<string, TraceSummary> {
-  const asked = [...new Set(ids)].slice(0, MOST_TRACES);
-  const answer = useAnswer(asked.length > 0 ? `traces|${asked}` : null, signal =>
-    ask<TracePage>("/api/v1/traces", { trace_id: asked, limit: MOST_TRACES }, signal),
-  );
+type Traced = Pick<Conversation, "id" | "trace_ids" | "start_unix_nano" | "last_unix_nano">;
+
+/** The traces of conversations, which do not tell how they began or whether they failed elsewhere: of each as many as fit one question. */
+function useTraces(conversations: readonly Traced[]): ReadonlyMap<string, TraceSummary> {
+  const each = Math.max(Math.floor(MOST_TRACES / conversations.length), 1);
+  const ids = [...new Set(conversations.flatMap(conversation => conversation.trace_ids.slice(0, each)))];
+  const asked = ids.slice(0, MOST_TRACES);
+  const answer = useAnswer(asked.length > 0 ? `traces|${asked}` : null, signal => {
+    const start = earliest(conversations.map(conversation => conversation.start_unix_nano));
+    const end = latest(conversations.map(conversation => conversation.last_unix_nano));
+    const range = { start, end: end && String(BigInt(end) + 1n) };
+    return ask<TracePage>("/api/v1/traces", { ...range, trace_id: asked, limit: MOST_TRACES }, signal);
+  });
   return useMemo(() => new Map(answer.value?.traces.map(trace => [trace.trace_id, trace])), [answer.value]);
 }
 
-function rootOf(
-  conversation: Pick<ConversationSummary, "id" | "trace_ids">,
-  traces: ReadonlyMap<string, TraceSummary>,
-): string {
+function rootOf(conversation: Traced, traces: ReadonlyMap<string, TraceSummary>): string {
   const root = traces.get(conversation.trace_ids[0] ?? "")?.root;
   return root ? `${root.service} ${root.name}` : conversation.id.replace(":", " ");
 }
@@ -317,11 +321,13 @@ function TraceErrors({
   conversation: ConversationSummary;
   traces: ReadonlyMap<string, TraceSummary>;
 }): JSX.Element | null {
-  const all = conversation.trace_ids.reduce((sum, id) => sum + (traces.get(id)?.error_count ?? 0), 0);
+  const known = conversation.trace_ids.flatMap(id => traces.get(id) ?? []);
+  const all = known.reduce((sum, trace) => sum + trace.error_count, 0);
   if (all <= conversation.error_count) return null;
   return (
     <span class="second bad-text" title="Spans of its traces that failed">
-      {count(all)} in its {conversation.trace_count === 1 ? "trace" : "traces"}
+      {count(all)}
+      {known.length < conversation.trace_count && "+"} in its {conversation.trace_count === 1 ? "trace" : "traces"}
     </span>
   );
 }
@@ -351,7 +357,8 @@ function NoConversations({ query }: { query: URLSearchParams }): JSX.Element {
 const TRACES_NAMED = 8;
 
 /** A trace of a conversation; where something in it failed, it leads there. */
-function TraceLink({ id, error }: { id: string; error: TraceSummary["first_error"] }): JSX.Element {
+function TraceLink({ id, trace }: { id: string; trace: TraceSummary | undefined }): JSX.Element {
+  const error = trace?.first_error;
   return (
     <Link
       to={address(`/trace/${id}`, { span: error?.span_id })}
@@ -359,6 +366,7 @@ function TraceLink({ id, error }: { id: string; error: TraceSummary["first_error
       title={error ? `${error.service} ${error.name} failed: ${error.message}` : undefined}
     >
       {error && <Icon name="error" size={12} />} {id.slice(0, 8)}
+      {trace && trace.error_count > 0 && ` (${counted(trace.error_count, "error")})`}
     </Link>
   );
 }
@@ -367,8 +375,7 @@ export function ConversationView({ id, query }: { id: string; query: URLSearchPa
   const answer = useAnswer(id, signal =>
     ask<Conversation>(`/api/v1/genai/conversations/${encodeURIComponent(id)}`, undefined, signal),
   );
-  const shownTraces = answer.value?.trace_ids.slice(0, TRACES_NAMED) ?? [];
-  const traces = useTraces(shownTraces);
+  const traces = useTraces(answer.value ? [answer.value] : []);
   useShortcuts("Conversation", [{ keys: "r", what: "refresh", act: answer.reload }]);
   useEffect(() => {
     document.title = `Conversation ${id} · Scouter`;
@@ -404,8 +411,8 @@ export function ConversationView({ id, query }: { id: string; query: URLSearchPa
         <p class="muted">
           {moment(conversation.start_unix_nano)} to {moment(conversation.last_unix_nano)},{" "}
           {counted(conversation.trace_ids.length, "trace")}:{" "}
-          {shownTraces.map(trace => (
-            <TraceLink key={trace} id={trace} error={traces.get(trace)?.first_error ?? null} />
+          {conversation.trace_ids.slice(0, TRACES_NAMED).map(trace => (
+            <TraceLink key={trace} id={trace} trace={traces.get(trace)} />
           ))}
           {conversation.truncated && " It is longer; the first 1000 steps are shown."}
         </p>

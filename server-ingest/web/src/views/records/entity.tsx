@@ -28,7 +28,7 @@ export function EntityCharts({ entity, kinds, query }: EntityProps): JSX.Element
         <Copy text={entity} what="the entity" />
         <span class="spacer" />
         <Link to={address("/search", { ...rangeOf(query), entity })} class="button">
-          All its traces
+          Traces of this entity
         </Link>
       </header>
       {kinds.map(({ kind }) => (
@@ -45,7 +45,7 @@ function Kind({ kind, entity, query }: { kind: string; entity: string; query: UR
     ask<RecordSeries>(`/api/v1/records/${kind}`, { entity, ...range }, signal),
   );
   if (answer.error) return <Failed error={answer.error} retry={answer.reload} />;
-  if (!answer.value) return <Waiting what="Reading its records" />;
+  if (!answer.value) return <Waiting what="Reading records" />;
   const { series, bucket_nano, records } = answer.value;
   // One axis for all of them.
   const axis = axisOf(
@@ -183,7 +183,7 @@ function Newest({
               <Created record={record} />
               {typeof record["trace_id"] === "string" && (
                 <Link to={address(`/trace/${record["trace_id"]}`, rangeOf(query))} class="trace-link">
-                  <Icon name="traces" size={13} /> its trace
+                  <Icon name="traces" size={13} /> trace
                 </Link>
               )}
             </div>
@@ -228,7 +228,7 @@ function LinkedTraces({ entity, query }: { entity: string; query: URLSearchParam
     ask<TracePage>("/api/v1/traces", { entity, ...range, limit: 20 }, signal),
   );
   if (answer.error) return <Failed error={answer.error} retry={answer.reload} />;
-  if (!answer.value) return <Waiting what="Looking for its traces" />;
+  if (!answer.value) return <Waiting what="Looking for traces" />;
   const { traces } = answer.value;
   return (
     <section>

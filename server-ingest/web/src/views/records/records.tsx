@@ -2,13 +2,13 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 import { ask, useAnswer } from "../../api";
-import { ago, count, counted, exact } from "../../format";
+import { ago, count, counted, exact, latest } from "../../format";
 import { setQuery } from "../../route";
 import { useShortcuts } from "../../shortcuts";
 import type { RecordKinds } from "../../types";
 import { Empty, Failed, FailedLine, Waiting } from "../../ui/states";
 import { isAllTime, rangeParameters } from "../../ui/time";
-import { latest, Newest } from "../search/nothing";
+import { Newest } from "../search/nothing";
 import { EntityCharts } from "./entity";
 
 export const KINDS: Record<string, { name: string; what: string }> = {
@@ -64,7 +64,7 @@ export function RecordsView({ query }: { query: URLSearchParams }): JSX.Element 
               <p>
                 No record of <span class="mono">{chosen}</span> is stored here.
               </p>
-              {!isAllTime(query) && <Newest what="record" find={signal => newestRecord(signal, chosen)} />}
+              {!isAllTime(query) && <Newest key={chosen} what="record" find={signal => newestRecord(signal, chosen)} />}
             </Empty>
           )}
         </div>

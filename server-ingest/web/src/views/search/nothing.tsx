@@ -1,7 +1,7 @@
 /** What to do when nothing was found: widen the search, or send the first span. */
 import type { JSX } from "preact";
 import { ask, useAnswer } from "../../api";
-import { ago, exact, milliseconds } from "../../format";
+import { ago, exact, latest, milliseconds } from "../../format";
 import { setQuery } from "../../route";
 import { session } from "../../session";
 import type { AboutServer, ServiceSummary } from "../../types";
@@ -48,19 +48,19 @@ export function Newest({
   );
 }
 
-/** The latest of some moments. */
-export function latest(nanos: readonly string[]): string | null {
-  return nanos.length === 0 ? null : String(nanos.map(BigInt).reduce((left, right) => (left > right ? left : right)));
+interface NothingProps {
+  query: URLSearchParams;
+  isFiltered?: boolean;
 }
 
-export function Nothing({ query }: { query: URLSearchParams }): JSX.Element {
+export function Nothing({ query, isFiltered = isNarrowed(query) }: NothingProps): JSX.Element {
   const services = useAnswer("all-services", signal =>
     ask<{ services: ServiceSummary[] }>("/api/v1/services", undefined, signal),
   );
   if (services.loading && !services.value) return <Waiting what="Looking further" />;
   const known = services.value?.services ?? [];
   if (services.value && known.length === 0) return <FirstSpan />;
-  if (!isNarrowed(query)) {
+  if (!isFiltered) {
     return (
       <Empty icon="search" title="No trace in this time">
         <Newest what="trace" find={async () => latest(known.map(service => service.last_seen_unix_nano))} />

@@ -37,7 +37,7 @@ export function ServicesView({ query }: { query: URLSearchParams }): JSX.Element
 
   if (services.error && !services.value) return <Failed error={services.error} retry={reload} />;
   if (!services.value) return <Waiting what="Looking for services" />;
-  if (services.value.services.length === 0) return <Nothing query={query} />;
+  if (services.value.services.length === 0) return <Nothing query={query} isFiltered={false} />;
   return (
     <div class="scroll">
       <div class="page-body">
@@ -192,7 +192,7 @@ function Operations({ service, query }: { service: string; query: URLSearchParam
     Longest: operation => Number(operation.max_duration_nano),
   });
   if (answer.error) return <Failed error={answer.error} retry={answer.reload} />;
-  if (!answer.value) return <Waiting what="Reading its operations" />;
+  if (!answer.value) return <Waiting what="Reading operations" />;
   const find = (change: Record<string, string>) => address("/search", { ...rangeOf(query), service, ...change });
   return (
     <section>

@@ -10,7 +10,7 @@ import { Icon } from "../../ui/icons";
 import { capital, Empty } from "../../ui/states";
 import { useVirtual } from "../../ui/virtual";
 import { EXAMPLES } from "./examples";
-import { cellText, fractionDigits, isNumeric, positionOf, withoutPosition } from "./text";
+import { cellText, fractionDigits, hasFraction, isNumeric, positionOf, withoutPosition } from "./text";
 
 interface State {
   /** What was run; the text may have been changed since. */
@@ -208,7 +208,7 @@ function Answer({ answer }: { answer: SqlAnswer }): JSX.Element {
   const digits = useMemo(
     () =>
       answer.columns.map((_, column) =>
-        isNumeric(answer.types[column])
+        hasFraction(answer.types[column])
           ? answer.rows.reduce((most, row) => Math.max(most, fractionDigits(cellText(row[column]))), 0)
           : 0,
       ),
@@ -223,7 +223,7 @@ function Answer({ answer }: { answer: SqlAnswer }): JSX.Element {
         ref={virtual.ref}
         onScroll={virtual.onScroll}
         role="region"
-        aria-label="Answer"
+        aria-label="Result"
         tabIndex={0}
       >
         <table class="table dense" aria-rowcount={answer.rows.length}>

@@ -43,6 +43,10 @@ export function isNumeric(type: string | undefined): boolean {
   return /^(U?Int|Float|Decimal)\d/.test(type ?? "");
 }
 
+export function hasFraction(type: string | undefined): boolean {
+  return /^(Float|Decimal)\d/.test(type ?? "");
+}
+
 /** How many digits a number has behind its point; what is written with an exponent has none. */
 export function fractionDigits(text: string): number {
   return /^-?\d+\.(\d+)$/.exec(text)?.[1]?.length ?? 0;

@@ -10,6 +10,11 @@ import { Row } from "./row";
 export const ROW_HEIGHT = 28;
 const HEADER_HEIGHT = 28;
 
+/** Behind the bars, for their durations. */
+const LABEL_WIDTH = 72;
+/** The least between two ticks of the axis. */
+const TICK_WIDTH = 48;
+
 interface WaterfallProps {
   trace: Trace;
   colors: ReadonlyMap<string, number>;
@@ -28,7 +33,9 @@ export function Waterfall(props: WaterfallProps): JSX.Element {
   const rows = useMemo(() => visibleRows(trace, collapsed), [trace, collapsed]);
   const virtual = useVirtual<HTMLDivElement>(rows.length, ROW_HEIGHT, HEADER_HEIGHT);
   const found = useMemo(() => new Set(props.found), [props.found]);
-  const [nameWidth, setNameWidth] = useState(() => (matchMedia("(max-width: 860px)").matches ? 55 : 40));
+  const [nameWidth, setNameWidth] = useState(() => (matchMedia("(max-width: 860px)").matches ? 50 : 40));
+  const axisWidth = (virtual.width * (100 - nameWidth)) / 100 - LABEL_WIDTH;
+  const most = Math.min(Math.max(Math.floor(axisWidth / TICK_WIDTH), 1), 5);
   const row = selected === null ? -1 : rowOf(rows, selected);
 
   const { reveal } = virtual;
@@ -102,7 +109,7 @@ export function Waterfall(props: WaterfallProps): JSX.Element {
         </div>
         <div class="row-time axis">
           <div class="scale">
-            {durationTicks(window.from, window.to, 5).map(tick => (
+            {durationTicks(window.from, window.to, most).map(tick => (
               <span
                 key={tick}
                 class="axis-tick"
