@@ -4,10 +4,12 @@
 //! requests, every byte that the server holds, as it came and inflated, is counted while it comes in and until it is on disk and
 //! its rows are there.
 //!
-//! Nobody waits for room: a queue here would only hide the overload. Who finds none is refused at once and gives back what he
-//! had, so that requests under way cannot starve each other. Three rules keep the goodput of a server that is offered more than
-//! it can take:
-//! - *A share for each.* Above half of the budget no connection has more than an equal share ([`Share`]), and the last part is
+//! Nobody waits for room: who finds none is refused at once and gives back what he had, so that requests under way cannot starve each
+//! other. Four rules keep the goodput of a server that is offered more than it can take:
+//! - *Few at work.* A large request is read when it has a permit ([`permits`]), and waits for it for a moment, with its bytes in the
+//!   sender's socket. As many as keep the server busy have one; more would come in in small pieces, be cold when they are looked at, and
+//!   fill the memory. Who would wait for long is refused.
+//! - *A share for each.* Above three quarters of the budget no connection has more than an equal share ([`Share`]), and the last part is
 //!   for those who have little. So one that sends without pause leaves room for the others.
 //! - *Come again, but not all at once.* A refusal says when, later the more are refused, and not the same to everyone.
 //! - *A connection that was refused is not read for a moment*, longer each time until something of it is taken. Whoever does not
@@ -18,12 +20,18 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use futures::task::AtomicWaker;
 
 use crate::error::{IngestError, RETRY_AFTER};
+
+mod permits;
+
+use permits::{Permit, Permits, TooMany};
 
 const MIB: usize = 1024 * 1024;
 
@@ -101,6 +109,7 @@ struct Budget {
     refused: AtomicU64,
     pressure: Pressure,
     obstacle: Mutex<Option<Arc<str>>>,
+    permits: Permits,
 }
 
 /// What one connection has of the budget, and how it takes refusals.
@@ -114,6 +123,11 @@ pub struct Share {
     began: Instant,
     /// Milliseconds since `began`; 0 when it is read as it comes.
     rests_until: AtomicU64,
+    /// Requests that come in with a permit, and that wait for one.
+    coming_in: AtomicUsize,
+    waiting: AtomicUsize,
+    /// Who reads the connection, to be woken when it is to be read again.
+    reader: AtomicWaker,
 }
 
 impl Default for Share {
@@ -124,6 +138,9 @@ impl Default for Share {
             rivals: AtomicUsize::new(0),
             began: Instant::now(),
             rests_until: AtomicU64::new(0),
+            coming_in: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            reader: AtomicWaker::new(),
         }
     }
 }
@@ -142,6 +159,22 @@ impl Share {
         {
             self.rests_until.store(millis(self.began.elapsed() + rest), Ordering::Relaxed);
         }
+    }
+
+    /// Whether one of its requests comes in with a permit.
+    pub fn is_coming_in(&self) -> bool {
+        self.coming_in.load(Ordering::Acquire) > 0
+    }
+
+    /// Ready when there is somebody to take what is read: while all that came waits for a permit, more would only fill the memory.
+    pub fn poll_read(&self, context: &Context<'_>) -> Poll<()> {
+        let waits = || !self.is_coming_in() && self.waiting.load(Ordering::Acquire) > 0;
+        if !waits() {
+            return Poll::Ready(());
+        }
+        self.reader.register(context.waker());
+        // The permit may have come meanwhile.
+        if waits() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// When it is to be read again, if not now.
@@ -165,6 +198,7 @@ pub struct Room {
     budget: Arc<Budget>,
     share: Arc<Share>,
     bytes: usize,
+    permit: Option<Permit>,
 }
 
 impl Admission {
@@ -177,6 +211,7 @@ impl Admission {
             refused: AtomicU64::new(0),
             pressure: Pressure::default(),
             obstacle: Mutex::default(),
+            permits: Permits::new(total_bytes),
         }))
     }
 
@@ -192,7 +227,7 @@ impl Admission {
     /// # Errors
     /// [`IngestError::Overloaded`] when they would not fit now.
     pub fn begin(&self, share: &Arc<Share>, announced: usize) -> Result<Room, IngestError> {
-        let mut room = Room { budget: Arc::clone(&self.0), share: Arc::clone(share), bytes: 0 };
+        let mut room = Room { budget: Arc::clone(&self.0), share: Arc::clone(share), bytes: 0, permit: None };
         room.expect(announced)?;
         room.grow(REQUEST_BYTES)?;
         Ok(room)
@@ -220,7 +255,7 @@ impl Budget {
         let (wanted, of_this) = (used.saturating_add(bytes), held.saturating_add(bytes));
         let total = if of_this <= self.total / LITTLE_PART { self.total } else { self.total - self.total / LAST_PART };
         let holders = self.holders.load(Ordering::Relaxed).max(1);
-        wanted <= total && (wanted <= self.total / 2 || of_this <= (self.total / holders).max(REQUEST_BYTES))
+        wanted <= total && (wanted <= self.total / 4 * 3 || of_this <= (self.total / holders).max(REQUEST_BYTES))
     }
 }
 
@@ -233,6 +268,27 @@ impl Room {
         let used = self.budget.used.load(Ordering::Relaxed);
         let held = self.share.held.load(Ordering::Relaxed);
         if self.budget.allows(used, held, bytes) { Ok(()) } else { Err(self.refuse()) }
+    }
+
+    /// Waits for a permit to take in so many bytes. A small request needs none.
+    ///
+    /// # Errors
+    /// [`IngestError::Overloaded`]: too many wait, or it did not come soon.
+    pub async fn take_permit(&mut self, bytes: usize) -> Result<(), IngestError> {
+        // While there is an obstacle, who waits does so in vain.
+        let may_wait = || self.obstacle().is_none();
+        self.permit = self.budget.permits.take(&self.share, bytes, may_wait).await.map_err(|TooMany| self.refuse())?;
+        Ok(())
+    }
+
+    /// Until when it must be whole to keep its permit, which somebody else may be waiting for.
+    pub fn permit_ends(&self) -> Option<Instant> {
+        self.permit.as_ref().and_then(Permit::ends)
+    }
+
+    /// It comes in too slowly to have one.
+    pub fn give_up_permit(&mut self) {
+        self.permit = None;
     }
 
     /// Takes more.
@@ -263,7 +319,10 @@ impl Room {
     }
 
     /// The request is here, whole.
-    pub fn complete(&self) {
+    pub fn complete(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.complete();
+        }
         let _ = self.share.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refusals| Some(refusals / 2));
         self.budget.pressure.taken.fetch_add(1, Ordering::Relaxed);
     }
@@ -273,11 +332,15 @@ impl Room {
         Bytes::from_owner(Kept { bytes, _room: self })
     }
 
+    fn obstacle(&self) -> Option<Arc<str>> {
+        self.budget.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn refuse(&self) -> IngestError {
         self.budget.refused.fetch_add(1, Ordering::Relaxed);
         self.share.refusals.fetch_add(1, Ordering::Relaxed);
         self.share.rivals.store(self.budget.holders.load(Ordering::Relaxed), Ordering::Relaxed);
-        let because = self.budget.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let because = self.obstacle();
         let come_again = self.budget.pressure.come_again();
         // Where nothing is stored the pressure tells of those who ask, not of the work there is: they may as well ask soon.
         let come_again = if because.is_some() { come_again.min(RETRY_AFTER * 2) } else { come_again };

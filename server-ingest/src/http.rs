@@ -163,7 +163,7 @@ pub fn all_routes(doors: HttpDoors) -> Router {
 
 /// OTLP and health.
 pub fn otlp_routes(doors: HttpDoors) -> Router {
-    finish(otlp_router(&doors).route("/healthz", get(healthz)).route("/readyz", get(readyz)), doors)
+    finish(otlp_router(&doors).route("/healthz", get(healthz)).route("/readyz", get(readyz)).fallback(not_found), doors)
 }
 
 fn otlp_router(doors: &HttpDoors) -> Router<HttpDoors> {
@@ -181,7 +181,7 @@ fn otlp_router(doors: &HttpDoors) -> Router<HttpDoors> {
 }
 
 fn finish(router: Router<HttpDoors>, doors: HttpDoors) -> Router {
-    router.fallback(not_found).layer(middleware::map_response(in_one_shape)).with_state(doors)
+    router.layer(middleware::map_response(in_one_shape)).with_state(doors)
 }
 
 /// Faults that axum finds before a handler is called, such as a method that a route has not or a path that is no UTF-8, come as plain text
@@ -226,7 +226,7 @@ async fn require(State(doors): State<HttpDoors>, request: Request, next: Next, n
 async fn with_small_body(doors: &HttpDoors, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let intake = Intake { max_request_bytes: MAX_QUESTION_BYTES, ..doors.intake.clone() };
-    match intake.whole(&Share::of(&parts.extensions), body, content_length(&parts.headers)).await {
+    match intake.whole(&Share::of(&parts.extensions), body, content_length(&parts.headers), None).await {
         // The room is given back here: the longest of these is small beside what answering takes.
         Ok(received) => next.run(Request::from_parts(parts, received.payload.into())).await,
         Err(error) => refusal(&error),

@@ -48,9 +48,6 @@ use watch::{Counted, Use, Verdict, Watched};
 
 /// Of HTTP/2 that one stream may have sent before they are read.
 const FRAMES_AHEAD: u32 = 8;
-/// Read of a connection before others get their turn, where its buffer is not larger: with less, bodies of many connections come in so many
-/// pieces that a server which is offered more than it can take stores a tenth less.
-const LEAST_TURN: usize = 64 * 1024;
 /// All headers of a request together, over HTTP/2 and at most over HTTP/1.1.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
 const MAX_HTTP1_HEADER_BYTES: u32 = 64 * 1024;
@@ -194,8 +191,7 @@ impl Hinges {
         let buffer = self.buffers.take();
         let usage = Arc::new(Use::new());
         let share: Arc<Share> = Arc::default();
-        let turn_bytes = buffer.bytes().max(LEAST_TURN);
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&usage), Arc::clone(&share), self.limits.write_timeout, turn_bytes));
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&usage), Arc::clone(&share), self.limits.write_timeout, buffer.bytes()));
         let metrics = Arc::clone(&self.metrics);
         let counted = Arc::clone(&usage);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {

@@ -38,6 +38,9 @@ const SHORTEST_KEEPING_MS: usize = 100;
 const LONGEST_KEEPING_MS: usize = 1000;
 /// For each of these, one millisecond.
 const KEEPING_STEP_BYTES: usize = 1024 * 1024;
+/// The limit is near in the last part of it, which is no less than this.
+const NEAR_PART: usize = 6;
+const LEAST_NEAR_BYTES: usize = 64 * 1024 * 1024;
 /// Between two looks at the process's memory, far from the limit and near it.
 const FAR_PAUSE: Duration = Duration::from_millis(200);
 const NEAR_PAUSE: Duration = Duration::from_millis(20);
@@ -85,6 +88,11 @@ fn keeping_ms(limit: usize) -> usize {
     (limit / KEEPING_STEP_BYTES).clamp(SHORTEST_KEEPING_MS, LONGEST_KEEPING_MS)
 }
 
+/// So much below its limit the process is near it: it may take that much within a few looks.
+fn near_bytes(limit: usize) -> usize {
+    (limit / NEAR_PART).max(LEAST_NEAR_BYTES)
+}
+
 fn keep_what_is_free_for(milliseconds: usize) {
     let milliseconds = std::ffi::c_long::try_from(milliseconds).unwrap_or(std::ffi::c_long::MAX);
     // SAFETY: it may be called at any time from any thread.
@@ -121,7 +129,7 @@ fn give_back(keeper: &Keeper) {
         thread::sleep(pause.min(regular.saturating_duration_since(Instant::now())));
         let (limit, resident) = (keeper.limit(), resident_bytes().unwrap_or_default());
         let is_regular = Instant::now() >= regular;
-        let is_near = limit > 0 && resident > limit / 3 * 2;
+        let is_near = limit > 0 && resident > limit.saturating_sub(near_bytes(limit));
         if is_near != was_near {
             was_near = is_near;
             keep_what_is_free_for(if is_near { NEAR_KEEPING_MS } else { keeping_ms(limit) });
@@ -145,7 +153,7 @@ fn give_back(keeper: &Keeper) {
         }
         pause = if is_near && resident_bytes().unwrap_or_default() > resident / 10 * 9 {
             VAIN_PAUSE
-        } else if resident > limit / 2 && limit > 0 {
+        } else if limit > 0 && resident > limit.saturating_sub(2 * near_bytes(limit)) {
             NEAR_PAUSE
         } else {
             FAR_PAUSE

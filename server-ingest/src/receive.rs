@@ -138,9 +138,6 @@ impl Compression {
 }
 
 impl Compression {
-    /// Spans shrink about as much; for a body that does not say.
-    const USUAL_RATIO: usize = 4;
-
     /// How many bytes a body seems to unfold into. It may lie: what is inflated is counted all the same.
     fn inflated_bytes(self, body: &[u8]) -> usize {
         let said = match self {
@@ -148,17 +145,30 @@ impl Compression {
             Self::Gzip => body.last_chunk().map(|bytes| u32::from_le_bytes(*bytes).into()),
             Self::Zstd => zstd::zstd_safe::get_frame_content_size(body).ok().flatten(),
         };
-        let usual = body.len().saturating_mul(Self::USUAL_RATIO);
+        let usual = at_work(body.len(), true);
         said.and_then(|said| usize::try_from(said).ok()).map_or(usual, |said| said.min(body.len().saturating_mul(1100)))
     }
 }
 
+/// What a body of so many bytes seems to take while it is worked on: spans shrink to about a quarter.
+fn at_work(bytes: usize, is_compressed: bool) -> usize {
+    const USUAL_RATIO: usize = 4;
+    if is_compressed { bytes.saturating_mul(USUAL_RATIO) } else { bytes }
+}
+
 impl Intake {
-    /// Takes in a whole body from the connection `share`. `announced` is its length where the client says one.
+    /// Takes in a whole body from the connection `share`, to be inflated after that if it is compressed. `announced` is its length
+    /// where the client says one.
     ///
     /// # Errors
     /// It is too large, too slow, broken off, or there is no room.
-    pub async fn whole<B>(&self, share: &Arc<Share>, body: B, announced: Option<usize>) -> Result<Received, IngestError>
+    pub async fn whole<B>(
+        &self,
+        share: &Arc<Share>,
+        body: B,
+        announced: Option<usize>,
+        compression: Option<Compression>,
+    ) -> Result<Received, IngestError>
     where
         B: Body<Data = Bytes>,
     {
@@ -167,10 +177,11 @@ impl Intake {
             return Err(self.too_large());
         }
         let mut room = self.admission.begin(share, announced)?;
+        room.take_permit(at_work(announced, compression.is_some())).await?;
         let mut gathered = Gathered::expecting(announced);
         let mut body = pin!(body);
         let mut clock = Clock::new(self);
-        while let Some(data) = clock.next(&mut body).await? {
+        while let Some(data) = clock.next(&mut body, &mut room).await? {
             if gathered.len() + data.len() > self.max_request_bytes {
                 return Err(self.too_large());
             }
@@ -193,7 +204,7 @@ impl Intake {
         let mut clock = Clock::new(self);
         let mut head = Gathered::expecting(0);
         while head.len() < GRPC_HEAD_BYTES {
-            let data = clock.next(&mut body).await?.ok_or(IngestError::Contradictory("the call has no message"))?;
+            let data = clock.next(&mut body, &mut room).await?.ok_or(IngestError::Contradictory("the call has no message"))?;
             head.push(data, &mut room)?;
         }
         let mut first = head.into_bytes(&mut room);
@@ -208,8 +219,9 @@ impl Intake {
             return Err(self.too_large());
         }
         room.expect(length.saturating_sub(first.len()))?;
+        room.take_permit(at_work(length, is_compressed)).await?;
         let mut gathered = Gathered { counted: first.len(), first, ..Gathered::expecting(length) };
-        while let Some(data) = clock.next(&mut body).await? {
+        while let Some(data) = clock.next(&mut body, &mut room).await? {
             gathered.push(data, &mut room)?;
             if gathered.len() > length {
                 break;
@@ -329,12 +341,23 @@ impl Clock {
         Self { end: Instant::now() + intake.body_timeout, silence: intake.body_silence }
     }
 
-    async fn next<B: Body<Data = Bytes> + Unpin>(&mut self, body: &mut B) -> Result<Option<Bytes>, IngestError> {
+    async fn next<B: Body<Data = Bytes> + Unpin>(&mut self, body: &mut B, room: &mut Room) -> Result<Option<Bytes>, IngestError> {
+        let mut silent_since = Instant::now();
         loop {
-            let until = self.end.min(Instant::now() + self.silence);
-            let Ok(frame) = tokio::time::timeout_at(until, body.frame()).await else {
+            let now = Instant::now();
+            let permit_ends = room.permit_ends().map(Instant::from);
+            if permit_ends.is_some_and(|ends| ends <= now) {
+                room.give_up_permit();
+            }
+            let until = self.end.min(silent_since + self.silence);
+            let wake = permit_ends.filter(|ends| *ends > now).map_or(until, |ends| ends.min(until));
+            let Ok(frame) = tokio::time::timeout_at(wake, body.frame()).await else {
+                if wake < until {
+                    continue;
+                }
                 return Err(IngestError::TooSlow);
             };
+            silent_since = Instant::now();
             match frame {
                 None => return Ok(None),
                 Some(Err(_)) => return Err(IngestError::BrokenOff),
@@ -358,6 +381,8 @@ struct Gathered {
     counted: usize,
 }
 
+/// So much memory is taken at once for a request with a permit.
+const AT_ONCE_BYTES: usize = 1024 * 1024;
 /// How many times as large `all` is each time, where it is known how much will come.
 const GROWTH: usize = 4;
 
@@ -378,7 +403,12 @@ impl Gathered {
             return Ok(());
         }
         if needed > self.all.capacity() {
-            let ahead = if self.expected > 0 { self.expected.min(self.len().saturating_mul(GROWTH)) } else { self.len().saturating_mul(2) };
+            let ahead = match self.expected {
+                0 => self.len().saturating_mul(2),
+                // They come soon, or the permit is lost.
+                expected if expected <= AT_ONCE_BYTES && room.permit_ends().is_some() => expected,
+                expected => expected.min(self.len().saturating_mul(GROWTH)),
+            };
             let capacity = ahead.max(needed);
             room.grow(capacity.saturating_sub(self.counted))?;
             self.counted = self.counted.max(capacity);

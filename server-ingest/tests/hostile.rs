@@ -132,12 +132,14 @@ async fn one_address_cannot_have_all_connections() {
 
 #[tokio::test]
 async fn clients_that_do_not_heed_refusals_leave_room_for_the_others() {
+    /// More than may wait of one connection.
+    const STREAMS: u128 = 48;
     let server = TestServer::start_with(&["--max-request-mib", "4", "--memory-budget-mib", "168", "--max-connections", "64"]).await;
     let (stop, header) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), format!("Bearer {}", server.token));
     let mut storm = tokio::task::JoinSet::new();
     for connection in 0..6_u128 {
         let channel = server.channel("otlp-grpc").await;
-        for stream in 0..8_u128 {
+        for stream in 0..STREAMS {
             let (channel, header, stop) = (channel.clone(), header.clone(), std::sync::Arc::clone(&stop));
             storm.spawn(async move {
                 let mut refused = 0;
@@ -145,7 +147,7 @@ async fn clients_that_do_not_heed_refusals_leave_room_for_the_others() {
                     if stop.load(std::sync::atomic::Ordering::Relaxed) {
                         break;
                     }
-                    let body = otlp_request(((connection * 8 + stream + 1) << 64) + number, 8000).encode_to_vec();
+                    let body = otlp_request(((connection * STREAMS + stream + 1) << 64) + number, 8000).encode_to_vec();
                     let sent = grpc_over::<ExportTraceServiceResponse>(channel.clone(), OTLP_TRACE_EXPORT, &header, body, None).await;
                     refused += u32::from(sent.is_err());
                 }

@@ -116,7 +116,7 @@ impl Condition {
             Self::Tag(test) => call(Test::Attribute(test.clone()), &["tags"]),
             Self::Lists(column, values) => call(Test::Lists(values.clone()), &[column]),
             Self::Text(text) => {
-                let columns = ["name", "service_name", "status_message", "exception_type", "exception_message", "attributes"];
+                let columns = ["name", "service_name", "status_message", "exception_type", "exception_message", "attributes", "events"];
                 call(Test::Text(text.clone()), &columns)
             }
             Self::Any(conditions) => disjunction(conditions.iter().map(Self::expression)).unwrap_or_else(|| lit(false)),

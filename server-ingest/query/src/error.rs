@@ -17,7 +17,7 @@ pub enum QueryError {
         message: String,
     },
     /// The statement would do something other than read.
-    #[error("queries only read: SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES, SHOW COLUMNS and DESCRIBE are answered, {statement} is not")]
+    #[error("queries only read: {statement} is not allowed; SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES, SHOW COLUMNS and DESCRIBE are")]
     NotReadOnly {
         /// The first words of the statement.
         statement: String,

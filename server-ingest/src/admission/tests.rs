@@ -41,7 +41,7 @@ fn a_connection_that_takes_all_it_can_leaves_room_for_the_others() {
     rooms.truncate(rooms.len() / 4);
     let mut first = admission.begin(&modest, 100_000).expect("there is room");
     first.grow(100_000).expect("there is room");
-    // Two hold something: neither gets more than half while more than half is in use.
+    // Two hold something: neither gets more than half while more than three quarters are in use.
     let mut fill = |share: &Arc<Share>| {
         while let Ok(mut room) = admission.begin(share, 0) {
             if room.grow(20_000).is_err() {
@@ -51,7 +51,8 @@ fn a_connection_that_takes_all_it_can_leaves_room_for_the_others() {
         }
     };
     fill(&greedy);
-    assert!(greedy.held.load(Ordering::Relaxed) <= 500_000, "{greedy:?}");
+    let of_greedy = greedy.held.load(Ordering::Relaxed);
+    assert!((600_000..=650_000).contains(&of_greedy), "{greedy:?}");
     for _ in 0..3 {
         refused(admission.begin(&greedy, 30_000));
     }

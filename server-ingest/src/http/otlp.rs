@@ -104,7 +104,7 @@ pub(super) async fn receive(intake: &Intake, share: &Arc<Share>, request: Reques
     let announced = content_length(request.headers());
     let is_alone_on_its_connection = request.version() < Version::HTTP_2;
     let mut body = request.into_body();
-    let received = match intake.whole(share, &mut body, announced).await {
+    let received = match intake.whole(share, &mut body, announced, compression).await {
         Ok(received) => received,
         Err(error) => {
             if is_alone_on_its_connection && !matches!(error, IngestError::TooSlow | IngestError::BrokenOff) {

@@ -11,7 +11,7 @@ use axum::{
     Json, Router,
     extract::{Path, Request, State},
     http::{
-        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{self, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY},
     },
     response::{IntoResponse, Response},
@@ -125,6 +125,15 @@ impl Page {
         response
     }
 
+    /// The document where there is no view, which says so.
+    fn nowhere(&self, headers: &HeaderMap) -> Response {
+        let mut headers = headers.clone();
+        headers.remove(IF_NONE_MATCH);
+        let mut response = self.document(&headers);
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        response
+    }
+
     fn asset(&self, name: &str, query: Option<&str>, headers: &HeaderMap) -> Option<Response> {
         let asset = self.assets.iter().find(|asset| asset.name == name)?;
         let is_named_by_tag = query.and_then(|query| query.strip_prefix("v=")) == Some(&*asset.tag);
@@ -139,11 +148,23 @@ pub(super) fn routes() -> Router<HttpDoors> {
         let page = Arc::clone(&page);
         router.route(view, get(async move |headers: HeaderMap| page.document(&headers)))
     });
+    let page_elsewhere = Arc::clone(&page);
+    let elsewhere = async move |request: Request| match is_visit(&request) {
+        true => page_elsewhere.nowhere(request.headers()),
+        false => not_found(request).await,
+    };
     let asset = async move |Path(name): Path<String>, request: Request| match page.asset(&name, request.uri().query(), request.headers()) {
         Some(response) => response,
         None => not_found(request).await,
     };
-    router.route("/assets/{name}", get(asset)).route("/api/v1/server", get(about))
+    router.route("/assets/{name}", get(asset)).route("/api/v1/server", get(about)).fallback(elsewhere)
+}
+
+/// Whether somebody looks for a page, and not a program for an answer.
+fn is_visit(request: &Request) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let first = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+    request.method() == Method::GET && accept.contains("text/html") && !["api", "assets", "jaeger", "scouter", "v1"].contains(&first)
 }
 
 /// `GET /api/v1/server`: the version, where gRPC listens, and whether the user is guest, which only somebody on this machine is told.

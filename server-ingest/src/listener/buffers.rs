@@ -8,7 +8,8 @@ use std::sync::{
 
 use crate::admission::MemoryPlan;
 
-const LARGEST: usize = 1024 * 1024;
+/// A usual batch, 512 spans, comes in one piece. With larger ones fewer connections would have it so.
+const LARGEST: usize = 256 * 1024;
 /// Each connection takes this part of what there is.
 const PART: usize = 16;
 

@@ -23,6 +23,9 @@ use crate::admission::Share;
 
 /// HTTP/2 begins with this many bytes that are no request; less than it is nothing.
 const PREFACE_BYTES: u64 = 24;
+/// Read of a connection while one of its requests comes in with a permit, before others are read, where its buffer is not larger. With
+/// less, bodies of many connections come in so many pieces that a server which is offered more than it can take stores a tenth less.
+const LEAST_TURN: usize = 64 * 1024;
 /// For how long an ending connection without requests may take to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -142,7 +145,8 @@ impl<B: Body<Data = Bytes>> Body for Counted<B> {
     }
 }
 
-/// A stream that counts what is read, fails when what is written is not taken, and is not read while its [`Share`] rests.
+/// A stream that counts what is read, fails when what is written is not taken, and is not read while its [`Share`] rests or
+/// all its requests wait for a permit.
 ///
 /// HTTP/2 reads a connection for as long as there is something to read and puts it aside, up to the window that the client was given.
 /// What is put aside is counted only when its request takes it. So after some bytes this says once that there is nothing: the requests,
@@ -197,10 +201,11 @@ impl<T> Watched<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.rest(context).is_pending() {
+        if self.rest(context).is_pending() || self.share.poll_read(context).is_pending() {
             return Poll::Pending;
         }
-        if self.read_in_turn >= self.turn_bytes {
+        let turn_bytes = if self.share.is_coming_in() { self.turn_bytes.max(LEAST_TURN) } else { self.turn_bytes };
+        if self.read_in_turn >= turn_bytes {
             self.read_in_turn = 0;
             // It comes after those who wait already.
             context.waker().wake_by_ref();

@@ -131,11 +131,11 @@ async fn a_message_in_any_pieces_is_one_message() {
 async fn an_announced_length_over_the_limit_is_refused_before_it_comes() {
     let intake = intake(10 * LIMIT);
     let never = StreamBody::new(futures::stream::pending::<Result<http_body::Frame<Bytes>, std::convert::Infallible>>());
-    assert!(matches!(intake.whole(&Arc::default(), never, Some(LIMIT + 1)).await, Err(IngestError::TooLarge { .. })));
+    assert!(matches!(intake.whole(&Arc::default(), never, Some(LIMIT + 1), None).await, Err(IngestError::TooLarge { .. })));
     let head = [&[0][..], &u32::MAX.to_be_bytes()].concat();
     assert!(matches!(intake.grpc_message(&Arc::default(), pieces(&[&head])).await, Err(IngestError::TooLarge { .. })));
     let over = Full::new(Bytes::from(vec![0; LIMIT + 1]));
-    assert!(matches!(intake.whole(&Arc::default(), over, None).await, Err(IngestError::TooLarge { .. })));
+    assert!(matches!(intake.whole(&Arc::default(), over, None, None).await, Err(IngestError::TooLarge { .. })));
 }
 
 #[tokio::test]
@@ -150,8 +150,28 @@ async fn a_silent_body_ends_and_gives_its_room_back() {
         Some((Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from_static(b"x"))), ()))
     }));
     assert!(
-        matches!(intake.whole(&Arc::default(), StreamBody::new(drip), None).await, Err(IngestError::TooSlow)),
+        matches!(intake.whole(&Arc::default(), StreamBody::new(drip), None, None).await, Err(IngestError::TooSlow)),
         "dripping does not help"
     );
     assert_eq!(intake.admission.used_bytes(), 0);
+}
+
+/// Three large bodies where two have permits, which are silent: the third comes in as soon as one has lost its own.
+#[tokio::test]
+async fn who_is_slow_loses_his_permit_to_those_who_wait() {
+    use futures::StreamExt;
+    const BYTES: usize = 64 * 1024;
+    let intake = Intake { max_request_bytes: BYTES, ..intake(4 * BYTES) };
+    let silent = || {
+        let begun = futures::stream::iter([Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from_static(&[0; 100])))]);
+        let (intake, body) = (intake.clone(), StreamBody::new(begun.chain(futures::stream::pending())));
+        tokio::spawn(async move { intake.whole(&Arc::default(), body, Some(BYTES), None).await.map(drop) })
+    };
+    let slow = [silent(), silent()];
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let prompt = Full::new(Bytes::from(vec![0; BYTES]));
+    let received = intake.whole(&Arc::default(), prompt, Some(BYTES), None).await.expect("there is room");
+    assert_eq!(received.payload.len(), BYTES);
+    assert!(slow.iter().all(|slow| !slow.is_finished()), "they may go on without");
+    slow.into_iter().for_each(|slow| slow.abort());
 }

@@ -54,19 +54,41 @@ pub(crate) enum Manners {
     Hasty,
 }
 
-/// What all clients got done in the window, by the second, and in all.
+/// What all clients got done in their windows.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Outcome {
-    pub(crate) taken_per_s: f64,
-    pub(crate) refused_per_s: f64,
-    pub(crate) unanswered_per_s: f64,
-    pub(crate) spans_per_s: f64,
-    /// CPU time of the server in that of the window, and in that of the spans it stored.
-    pub(crate) server_cpu: f64,
-    pub(crate) cpu_micros_a_span: f64,
-    /// The same of all clients.
-    pub(crate) client_cpu: f64,
+    pub(crate) seconds: f64,
+    pub(crate) taken: u64,
+    pub(crate) refused: u64,
+    pub(crate) unanswered: u64,
+    pub(crate) server_cpu: Duration,
+    pub(crate) client_cpu: Duration,
     pub(crate) most_resident_mib: f64,
+    /// In the windows and around them.
     pub(crate) acknowledged: u64,
+}
+
+impl Outcome {
+    pub(crate) fn spans_per_s(&self, batch_spans: u64) -> f64 {
+        (self.taken * batch_spans) as f64 / self.seconds
+    }
+
+    pub(crate) fn cpu_micros_a_span(&self, batch_spans: u64) -> f64 {
+        self.server_cpu.as_secs_f64() * 1e6 / (self.taken * batch_spans).max(1) as f64
+    }
+}
+
+impl std::ops::AddAssign for Outcome {
+    fn add_assign(&mut self, other: Self) {
+        self.seconds += other.seconds;
+        self.taken += other.taken;
+        self.refused += other.refused;
+        self.unanswered += other.unanswered;
+        self.server_cpu += other.server_cpu;
+        self.client_cpu += other.client_cpu;
+        self.most_resident_mib = self.most_resident_mib.max(other.most_resident_mib);
+        self.acknowledged += other.acknowledged;
+    }
 }
 
 impl Target {
@@ -131,17 +153,16 @@ pub(crate) async fn run(
         anyhow::Ok(())
     });
     delivered.await.context("what was begun is not delivered")??;
-    let per_s = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64 / seconds;
+    let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     Ok(Outcome {
-        taken_per_s: per_s(&run.taken_in_window),
-        refused_per_s: per_s(&run.refused_in_window),
-        unanswered_per_s: per_s(&run.unanswered_in_window),
-        spans_per_s: per_s(&run.taken_in_window) * target.batch_spans as f64,
-        server_cpu: cpu.as_secs_f64() / seconds,
-        client_cpu: of_clients.as_secs_f64() / seconds,
-        cpu_micros_a_span: cpu.as_secs_f64() * 1e6 / (run.taken_in_window.load(Ordering::Relaxed) * target.batch_spans).max(1) as f64,
+        seconds,
+        taken: counted(&run.taken_in_window),
+        refused: counted(&run.refused_in_window),
+        unanswered: counted(&run.unanswered_in_window),
+        server_cpu: cpu,
+        client_cpu: of_clients,
         most_resident_mib,
-        acknowledged: run.acknowledged.load(Ordering::Relaxed),
+        acknowledged: counted(&run.acknowledged),
     })
 }
 

@@ -1,10 +1,13 @@
 //! What becomes of a server that is offered more than it can take: goodput, refusals, memory, and that nothing acknowledged is lost.
 //!
 //! For each door and compression a fresh `scouter-server` runs on one CPU and its clients on another. First a few clients find out how
-//! much it can take. Then there are as many, twice, five times and ten times as many, each of which wants to send its part of that. A
+//! much it can take. Then there are twice, five times and ten times as many, each of which wants to send its part of that. A
 //! client keeps to OTLP's rules: one request at a time, refused ones again after the time that the server names, and what comes due
 //! meanwhile is lost to it. At last come ten times as many that keep to no rule: refused, they send again after ten milliseconds. In the end
 //! every batch that was begun is delivered, so the table must hold exactly what was acknowledged.
+//!
+//! All of it is done in rounds, and each figure is that of all rounds together. A machine's speed changes by the minute, and then for all
+//! that stands side by side. Before the first round the server works at its peak unmeasured: a fresh one has nothing to file yet, and takes more.
 //!
 //! A body is made and compressed once, however often it is sent, and the clients' CPU is not the server's. Both are printed: where the
 //! clients' is used up, the server was not offered more, and where the server's is not, spans a second tell of something else than of it.
@@ -41,14 +44,17 @@ struct Arguments {
     #[arg(long, default_value = "")]
     only: String,
     /// How many times what the server can take.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,5,10")]
+    #[arg(long, value_delimiter = ',', default_value = "2,5,10")]
     times: Vec<u32>,
     /// How many times what the server can take comes from clients that do not heed the time to come again; 0 leaves that out.
     #[arg(long, default_value_t = 10)]
     hasty_times: u32,
     /// Seconds of each measurement.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Rounds of measurements.
+    #[arg(long, default_value_t = 4)]
+    rounds: u32,
     /// The memory that the server is given.
     #[arg(long, default_value_t = 192)]
     memory_budget_mib: u32,
@@ -123,17 +129,26 @@ async fn measure(name: &str, door: Door, compression: Compression, program: &Pat
     let target = Target::of(&server, door, compression, arguments.batch).await?;
     let window = Duration::from_secs(arguments.seconds);
 
-    let peak = clients::run(&target, &server, arguments.clients, Demand::All, Manners::Heedful, window).await?;
-    println!("{}", row(name, "all it can take", &peak, &peak));
-    let mut acknowledged = peak.acknowledged;
+    let at_peak = || clients::run(&target, &server, arguments.clients, Demand::All, Manners::Heedful, window);
+    let mut acknowledged = at_peak().await?.acknowledged;
     let heedful = arguments.times.iter().map(|times| (*times, Manners::Heedful));
     let hasty = Some((arguments.hasty_times, Manners::Hasty)).filter(|(times, _)| *times > 0);
-    for (times, manners) in heedful.chain(hasty) {
-        let of_one = Demand::SpansPerSecond(peak.spans_per_s / f64::from(arguments.clients));
-        let outcome = clients::run(&target, &server, arguments.clients * times, of_one, manners, window).await?;
+    let mut peak = Outcome::default();
+    let mut offers: Vec<_> = heedful.chain(hasty).map(|(times, manners)| (times, manners, Outcome::default())).collect();
+    for _ in 0..arguments.rounds {
+        let of_round = at_peak().await?;
+        let of_one = Demand::SpansPerSecond(of_round.spans_per_s(arguments.batch) / f64::from(arguments.clients));
+        peak += of_round;
+        for (times, manners, outcome) in &mut offers {
+            *outcome += clients::run(&target, &server, arguments.clients * *times, of_one, *manners, window).await?;
+        }
+    }
+    println!("{}", row(name, "all it can take", &peak, &peak, arguments.batch));
+    acknowledged += peak.acknowledged;
+    for (times, manners, outcome) in &offers {
+        let wanted = if *manners == Manners::Hasty { format!("{times} times, hasty") } else { format!("{times} times") };
+        println!("{}", row(name, &wanted, outcome, &peak, arguments.batch));
         acknowledged += outcome.acknowledged;
-        let wanted = if manners == Manners::Hasty { format!("{times} times, hasty") } else { format!("{times} times") };
-        println!("{}", row(name, &wanted, &outcome, &peak));
     }
     server.wait_until_committed().await?;
     let stored = server.count().await?;
@@ -142,15 +157,19 @@ async fn measure(name: &str, door: Door, compression: Compression, program: &Pat
     server.stop().await
 }
 
-fn row(name: &str, wanted: &str, outcome: &Outcome, peak: &Outcome) -> String {
-    let Outcome { taken_per_s, refused_per_s, unanswered_per_s, spans_per_s, server_cpu, client_cpu, cpu_micros_a_span, .. } = outcome;
-    let most_resident_mib = outcome.most_resident_mib;
+fn row(name: &str, wanted: &str, outcome: &Outcome, peak: &Outcome, batch: u64) -> String {
+    let Outcome { seconds, taken, refused, unanswered, server_cpu, client_cpu, most_resident_mib, .. } = outcome;
+    let per_s = |count: &u64| *count as f64 / seconds;
     let percent = |part: f64, whole: f64| part * 100.0 / whole;
+    let (spans, cpu) = (outcome.spans_per_s(batch), outcome.cpu_micros_a_span(batch));
     format!(
-        "| {name} | {wanted} | {taken_per_s:.0}, {refused_per_s:.0}, {unanswered_per_s:.1} | {spans_per_s:.0}, {:.0} % | {:.0} %, {:.0} % | {cpu_micros_a_span:.2}, {:.0} % | {most_resident_mib:.0} |",
-        percent(*spans_per_s, peak.spans_per_s),
-        percent(*server_cpu, 1.0),
-        percent(*client_cpu, 1.0),
-        percent(peak.cpu_micros_a_span, *cpu_micros_a_span),
+        "| {name} | {wanted} | {:.0}, {:.0}, {:.1} | {spans:.0}, {:.0} % | {:.0} %, {:.0} % | {cpu:.2}, {:.0} % | {most_resident_mib:.0} |",
+        per_s(taken),
+        per_s(refused),
+        per_s(unanswered),
+        percent(spans, peak.spans_per_s(batch)),
+        percent(server_cpu.as_secs_f64(), *seconds),
+        percent(client_cpu.as_secs_f64(), *seconds),
+        percent(peak.cpu_micros_a_span(batch), cpu),
     )
 }

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray};
 use arrow::datatypes::{DataType, Int32Type};
-use datafusion::common::exec_err;
+use datafusion::common::{exec_datafusion_err, exec_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
@@ -16,7 +16,7 @@ use super::attribute::{AnyCase, AttributeTest, Found, Prepared};
 pub(super) enum Test {
     /// Of objects of attributes: the first that has the key decides.
     Attribute(AttributeTest),
-    /// Of texts, the last of several being JSON: one of them has it.
+    /// Of texts, the last of several being JSON, and of events after these: one of them has it.
     Text(String),
     /// Of a list of texts: it has one of these.
     Lists(Vec<String>),
@@ -85,11 +85,15 @@ fn has_text(text: &str, columns: &[ArrayRef]) -> Result<BooleanArray> {
     // Inside of JSON the text stands escaped.
     let quoted = serde_json::Value::from(text).to_string();
     let escaped = AnyCase::new(&quoted[1..quoted.len() - 1]);
+    let texts = columns.iter().take_while(|column| column.as_list_opt::<i32>().is_none()).count();
     let mut passes: Vec<bool> = Vec::new();
     for (index, column) in columns.iter().enumerate() {
-        // Of several columns the last holds the attributes.
-        let wanted = if index > 0 && index + 1 == columns.len() { &escaped } else { &plain };
-        let in_column = for_each_text(column, false, |text| wanted.is_in(text))?;
+        let in_column = match column.as_list_opt::<i32>() {
+            Some(events) => has_event(events, &plain, &escaped)?,
+            // Of several columns the last holds the attributes.
+            None if index > 0 && index + 1 == texts => for_each_text(column, false, |text| escaped.is_in(text))?,
+            None => for_each_text(column, false, |text| plain.is_in(text))?,
+        };
         if passes.is_empty() {
             passes = in_column;
         } else {
@@ -97,6 +101,22 @@ fn has_text(text: &str, columns: &[ArrayRef]) -> Result<BooleanArray> {
         }
     }
     Ok(BooleanArray::from(passes))
+}
+
+/// By row, whether the name or the attributes of an event have the text.
+fn has_event(events: &ListArray, plain: &AnyCase, escaped: &AnyCase) -> Result<Vec<bool>> {
+    let Some(fields) = events.values().as_struct_opt() else {
+        return exec_err!("a column of events was expected");
+    };
+    let field = |name: &str| fields.column_by_name(name).ok_or_else(|| exec_datafusion_err!("events have no {name}"));
+    let in_names = for_each_text(field("name")?, false, |text| plain.is_in(text))?;
+    let in_attributes = for_each_text(field("attributes")?, false, |text| escaped.is_in(text))?;
+    let offsets = events.value_offsets();
+    let has_one = |row: usize| {
+        let of_row = offsets[row] as usize..offsets[row + 1] as usize;
+        events.is_valid(row) && of_row.into_iter().any(|event| in_names[event] || in_attributes[event])
+    };
+    Ok((0..events.len()).map(has_one).collect())
 }
 
 fn lists(values: &[String], columns: &[ArrayRef]) -> Result<BooleanArray> {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, ListBuilder, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, ListArray, ListBuilder, StringArray, StringBuilder, StructArray};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl};
@@ -117,6 +118,24 @@ fn texts_are_found_in_any_case_and_column() {
     for (wanted, text, expected) in [("straße", "STRASSE", false), ("ÄÖ", "xäöx", true), ("aab", "aaab", true), ("ab", "a", false)] {
         assert_eq!(AnyCase::new(wanted).is_in(text), expected, "{wanted} in {text}");
     }
+}
+
+#[test]
+fn texts_are_found_in_events() {
+    let attributes = [r#"{"content":"Is it on its \"way\"?"}"#, "{}", r#"{"k":"v"}"#];
+    let fields = [("name", texts(&["gen_ai.user.message", "cache.miss", "other"])), ("attributes", texts(&attributes))];
+    let events: Vec<_> = fields.into_iter().map(|(name, column)| (Arc::new(Field::new(name, DataType::Utf8, false)), column)).collect();
+    // Of two spans, one without events, one of which it is not known.
+    let (offsets, known) = (OffsetBuffer::from_lengths([2, 0, 1, 0]), NullBuffer::from(vec![true, true, true, false]));
+    let events: ArrayRef = Arc::new(StructArray::from(events));
+    let item = Arc::new(Field::new("item", events.data_type().clone(), false));
+    let lists: ArrayRef = Arc::new(ListArray::new(item, offsets, events, Some(known)));
+    let columns = || vec![texts(&["a", "b", "c", "d"]), texts(&["{}"; 4]), Arc::clone(&lists)];
+    let find = |text: &str| run(Test::Text(text.into()), columns());
+    assert_eq!(find("ON ITS \"way"), [true, false, false, false].map(Some));
+    assert_eq!(find("Miss"), [true, false, false, false].map(Some));
+    assert_eq!(find("v"), [false, false, true, false].map(Some));
+    assert_eq!(find("d"), [false, false, false, true].map(Some));
 }
 
 #[test]

@@ -95,3 +95,27 @@ fn a_proxy_s_name_is_not_loopback() {
         assert!(!is_loopback_name(host), "{host}");
     }
 }
+
+#[test]
+fn a_visitor_with_a_wrong_address_sees_the_page_and_a_program_an_error() {
+    let is_visit = |method: &str, path: &str, accept: &str| {
+        let request = Request::builder().method(method).uri(path).header(header::ACCEPT, accept);
+        super::is_visit(&request.body(axum::body::Body::empty()).expect("a request"))
+    };
+    let browser = "text/html,application/xhtml+xml,*/*;q=0.8";
+    assert!(is_visit("GET", "/nosuchpage", browser) && is_visit("GET", "/trace/x/y", browser));
+    for path in ["/api/v1/nothing", "/v1/nothing", "/scouter/nothing", "/jaeger/api/nothing", "/assets/nothing.js"] {
+        assert!(!is_visit("GET", path, browser), "{path}");
+    }
+    assert!(!is_visit("POST", "/nosuchpage", browser) && !is_visit("GET", "/nosuchpage", "*/*"));
+
+    let page = Page::new();
+    let tag = page.document(&HeaderMap::new()).headers()[header::ETAG].clone();
+    let known = HeaderMap::from_iter([(IF_NONE_MATCH, tag)]);
+    assert_eq!(page.document(&known).status(), StatusCode::NOT_MODIFIED);
+    let nowhere = page.nowhere(&known);
+    assert_eq!(
+        (nowhere.status(), &nowhere.headers()[CONTENT_TYPE]),
+        (StatusCode::NOT_FOUND, &"text/html; charset=utf-8".parse().expect("a value"))
+    );
+}

@@ -234,7 +234,8 @@ function Results({ first, filter, sort, query, reload, isLoading }: ResultsProps
             onChange={event => setQuery({ sort: event.currentTarget.value === "slowest" ? "slowest" : null })}
           >
             <option value="newest">newest first</option>
-            <option value="slowest">slowest first</option>
+            {/* With a filter it is the span that passes whose duration counts. */}
+            <option value="slowest">{isNarrowed(query) ? "slowest match first" : "slowest first"}</option>
           </select>
         </label>
         <button type="button" class="icon-button" aria-label="Refresh" title="Refresh (r)" onClick={reload}>
