@@ -18,7 +18,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -34,6 +34,9 @@ mod permits;
 use permits::{Permit, Permits, TooMany};
 
 const MIB: usize = 1024 * 1024;
+
+/// Streams of a connection of HTTP/2 that may each have sent their whole window before they are read.
+pub const STREAMS_A_WINDOW: u32 = 4;
 
 /// What a request takes beside its bytes: buffers of its connection, its task, its frame.
 const REQUEST_BYTES: usize = 4 * 1024;
@@ -84,7 +87,7 @@ impl MemoryPlan {
         let connection_buffers = Self::LEAST_BUFFER.saturating_mul(max_connections).saturating_add(left / 16);
         let left = left.saturating_sub(connection_buffers);
         let requests = left / 2;
-        let connection_window = (requests / 32).clamp(256 * 1024, 8 * MIB);
+        let connection_window = (requests / 16).clamp(512 * 1024, 16 * MIB);
         Self { total, requests, hot_rows: left / 4, trace_index: left / 16, connection_window, connection_buffers }
     }
 
@@ -126,6 +129,8 @@ pub struct Share {
     /// Requests that come in with a permit, and that wait for one.
     coming_in: AtomicUsize,
     waiting: AtomicUsize,
+    /// The last of them lost its permit.
+    was_slow: AtomicBool,
     /// Who reads the connection, to be woken when it is to be read again.
     reader: AtomicWaker,
 }
@@ -140,6 +145,7 @@ impl Default for Share {
             rests_until: AtomicU64::new(0),
             coming_in: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            was_slow: AtomicBool::new(false),
             reader: AtomicWaker::new(),
         }
     }
@@ -161,20 +167,21 @@ impl Share {
         }
     }
 
-    /// Whether one of its requests comes in with a permit.
+    /// Whether one of its requests had a permit and is still coming in.
     pub fn is_coming_in(&self) -> bool {
         self.coming_in.load(Ordering::Acquire) > 0
     }
 
-    /// Ready when there is somebody to take what is read: while all that came waits for a permit, more would only fill the memory.
-    pub fn poll_read(&self, context: &Context<'_>) -> Poll<()> {
-        let waits = || !self.is_coming_in() && self.waiting.load(Ordering::Acquire) > 0;
-        if !waits() {
+    /// Ready when there is somebody to take what is read, else `context` is woken then. While all that came waits for a permit, more would
+    /// only fill the memory; a connection that `rests` is read for what was let in and for nothing else.
+    pub fn poll_read(&self, context: &Context<'_>, rests: bool) -> Poll<()> {
+        let is_read = || self.is_coming_in() || !(rests || self.waiting.load(Ordering::Acquire) > 0);
+        if is_read() {
             return Poll::Ready(());
         }
         self.reader.register(context.waker());
         // The permit may have come meanwhile.
-        if waits() { Poll::Pending } else { Poll::Ready(()) }
+        if is_read() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// When it is to be read again, if not now.
@@ -288,7 +295,9 @@ impl Room {
 
     /// It comes in too slowly to have one.
     pub fn give_up_permit(&mut self) {
-        self.permit = None;
+        if let Some(permit) = &mut self.permit {
+            permit.give_up();
+        }
     }
 
     /// Takes more.
@@ -323,6 +332,7 @@ impl Room {
         if let Some(permit) = &mut self.permit {
             permit.complete();
         }
+        self.share.was_slow.store(false, Ordering::Relaxed);
         let _ = self.share.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refusals| Some(refusals / 2));
         self.budget.pressure.taken.fetch_add(1, Ordering::Relaxed);
     }

@@ -26,7 +26,7 @@ use crate::{
     ingest::Ingest,
     listener::Peer,
     profiles::Profiles,
-    receive::Intake,
+    receive::{Intake, Received},
     telemetry::Metrics,
 };
 
@@ -227,8 +227,11 @@ async fn with_small_body(doors: &HttpDoors, request: Request, next: Next) -> Res
     let (parts, body) = request.into_parts();
     let intake = Intake { max_request_bytes: MAX_QUESTION_BYTES, ..doors.intake.clone() };
     match intake.whole(&Share::of(&parts.extensions), body, content_length(&parts.headers), None).await {
-        // The room is given back here: the longest of these is small beside what answering takes.
-        Ok(received) => next.run(Request::from_parts(parts, received.payload.into())).await,
+        Ok(Received { payload, room }) => {
+            // The longest of these is small beside what answering takes.
+            drop(room);
+            next.run(Request::from_parts(parts, payload.into())).await
+        }
         Err(error) => refusal(&error),
     }
 }

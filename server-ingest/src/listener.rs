@@ -35,7 +35,11 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::{admission::Share, telemetry::ConnectionMetrics, tls::ServerTls};
+use crate::{
+    admission::{STREAMS_A_WINDOW, Share},
+    telemetry::ConnectionMetrics,
+    tls::ServerTls,
+};
 
 mod buffers;
 mod deadline;
@@ -67,7 +71,7 @@ pub struct ConnectionLimits {
     pub max_connections_per_address: Option<usize>,
     /// Requests under way on one HTTP/2 connection.
     pub max_streams: u32,
-    /// The most of unread data under way on one HTTP/2 connection, and half of it on one stream. The usual 64 KiB would stall large
+    /// The most of unread data under way on one HTTP/2 connection, and a quarter of it on one stream. The usual 64 KiB would stall large
     /// batches.
     pub window_bytes: u32,
     /// For what connections have in memory of their own ([`buffers`]): the largest frame of HTTP/2, whose reader keeps a buffer for one,
@@ -237,7 +241,7 @@ impl Hinges {
     fn protocol(&self, buffer_bytes: usize) -> auto::Builder<TokioExecutor> {
         let buffer_bytes = u32::try_from(buffer_bytes).unwrap_or(u32::MAX);
         // Of what is refused no more than this has been sent. Where there are many connections it is little: a refusal then costs little.
-        let stream_window = buffer_bytes.saturating_mul(FRAMES_AHEAD).min(self.limits.window_bytes / 2);
+        let stream_window = buffer_bytes.saturating_mul(FRAMES_AHEAD).min(self.limits.window_bytes / STREAMS_A_WINDOW);
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -249,7 +253,7 @@ impl Hinges {
             .http2()
             .timer(TokioTimer::new())
             .initial_stream_window_size(stream_window)
-            .initial_connection_window_size(stream_window.saturating_mul(2))
+            .initial_connection_window_size(stream_window.saturating_mul(STREAMS_A_WINDOW))
             .max_frame_size(buffer_bytes)
             .max_header_list_size(MAX_HEADER_BYTES)
             .max_concurrent_streams(self.limits.max_streams)

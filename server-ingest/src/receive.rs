@@ -381,8 +381,9 @@ struct Gathered {
     counted: usize,
 }
 
-/// So much memory is taken at once for a request with a permit.
+/// So much memory, and so many times what has come, is taken at once for a request with a permit.
 const AT_ONCE_BYTES: usize = 1024 * 1024;
+const AT_ONCE_TIMES: usize = 32;
 /// How many times as large `all` is each time, where it is known how much will come.
 const GROWTH: usize = 4;
 
@@ -406,7 +407,7 @@ impl Gathered {
             let ahead = match self.expected {
                 0 => self.len().saturating_mul(2),
                 // They come soon, or the permit is lost.
-                expected if expected <= AT_ONCE_BYTES && room.permit_ends().is_some() => expected,
+                expected if room.permit_ends().is_some() && expected <= AT_ONCE_BYTES.min(self.len() * AT_ONCE_TIMES) => expected,
                 expected => expected.min(self.len().saturating_mul(GROWTH)),
             };
             let capacity = ahead.max(needed);

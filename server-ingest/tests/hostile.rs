@@ -133,7 +133,7 @@ async fn one_address_cannot_have_all_connections() {
 #[tokio::test]
 async fn clients_that_do_not_heed_refusals_leave_room_for_the_others() {
     /// More than may wait of one connection.
-    const STREAMS: u128 = 48;
+    const STREAMS: u128 = 8;
     let server = TestServer::start_with(&["--max-request-mib", "4", "--memory-budget-mib", "168", "--max-connections", "64"]).await;
     let (stop, header) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), format!("Bearer {}", server.token));
     let mut storm = tokio::task::JoinSet::new();

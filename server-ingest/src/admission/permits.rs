@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{MIB, Share};
+use super::{MIB, STREAMS_A_WINDOW, Share};
 
 /// This part of the requests' memory may be at work with permits, and at most so much for each CPU: what is at work should still be in its
 /// cache when the next stage looks at it.
@@ -23,9 +23,10 @@ const SMALL_BYTES: usize = 16 * 1024;
 const KIB: usize = 1024;
 /// For how long one waits. A client has some ten seconds, and comes again sooner when it is told so.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many may wait, in all and of one connection: each holds what has come of it by then, some tens of KiB.
+/// How many may wait, in all and of one connection. Each holds what was read of it while others of its connection came in, at most the window
+/// of an HTTP/2 stream. These together are less than the window of the connection, or there would be none left for those that come in.
 const MOST_WAITING: usize = 1024;
-const MOST_WAITING_OF_ONE: usize = 32;
+const MOST_WAITING_OF_ONE: usize = STREAMS_A_WINDOW as usize - 1;
 /// A request that is not whole by then has lost its permit to those who wait: a few slow senders must not stop the others.
 const TIME_TO_COME_IN: Duration = Duration::from_millis(250);
 
@@ -36,11 +37,11 @@ pub(super) struct Permits {
     waiting: AtomicUsize,
 }
 
-/// Of one request, from before it is read until its rows are there.
+/// Of one request, from before it is read until its rows are there or it was too slow.
 #[derive(Debug)]
 pub(super) struct Permit {
     coming_in: Option<ComingIn>,
-    _kib: OwnedSemaphorePermit,
+    kib: Option<OwnedSemaphorePermit>,
 }
 
 /// Others wait already, or it took too long.
@@ -56,12 +57,13 @@ impl Permits {
 
     /// For a request of so many bytes of the connection `share`; `None` for one that needs none.
     pub(super) async fn take(&self, share: &Arc<Share>, bytes: usize, may_wait: impl Fn() -> bool) -> Result<Option<Permit>, TooMany> {
-        if bytes <= SMALL_BYTES {
+        // Who was slow the last time comes in as he can, counted by the byte, and takes nobody's turn again.
+        if bytes <= SMALL_BYTES || share.was_slow.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let kib = (bytes / KIB).min(self.all_kib.div_ceil(PART_OF_ONE));
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-        let permit = |kib| Permit { coming_in: Some(ComingIn::begin(share)), _kib: kib };
+        let permit = |kib| Permit { coming_in: Some(ComingIn::begin(share)), kib: Some(kib) };
         if let Ok(kib) = Arc::clone(&self.kib).try_acquire_many_owned(kib) {
             return Ok(Some(permit(kib)));
         }
@@ -81,8 +83,16 @@ impl Permit {
         self.coming_in = None;
     }
 
+    /// It is others' turn. The request goes on without, and its connection is still read for it.
+    pub(super) fn give_up(&mut self) {
+        self.kib = None;
+        if let Some(coming_in) = &self.coming_in {
+            coming_in.share.was_slow.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn ends(&self) -> Option<Instant> {
-        self.coming_in.as_ref().map(|coming_in| coming_in.ends)
+        self.coming_in.as_ref().filter(|_| self.kib.is_some()).map(|coming_in| coming_in.ends)
     }
 }
 
@@ -95,6 +105,7 @@ struct ComingIn {
 impl ComingIn {
     fn begin(share: &Arc<Share>) -> Self {
         share.coming_in.fetch_add(1, Ordering::AcqRel);
+        share.reader.wake();
         Self { share: Arc::clone(share), ends: Instant::now() + TIME_TO_COME_IN }
     }
 }

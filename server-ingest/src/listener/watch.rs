@@ -201,7 +201,8 @@ impl<T> Watched<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.rest(context).is_pending() || self.share.poll_read(context).is_pending() {
+        let rests = self.rest(context).is_pending();
+        if self.share.poll_read(context, rests).is_pending() {
             return Poll::Pending;
         }
         let turn_bytes = if self.share.is_coming_in() { self.turn_bytes.max(LEAST_TURN) } else { self.turn_bytes };

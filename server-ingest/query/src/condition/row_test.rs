@@ -105,15 +105,18 @@ fn has_text(text: &str, columns: &[ArrayRef]) -> Result<BooleanArray> {
 
 /// By row, whether the name or the attributes of an event have the text.
 fn has_event(events: &ListArray, plain: &AnyCase, escaped: &AnyCase) -> Result<Vec<bool>> {
-    let Some(fields) = events.values().as_struct_opt() else {
+    // Batches are slices of larger ones, with whose events they come.
+    let offsets = events.value_offsets();
+    let (first, last) = (offsets[0] as usize, offsets[events.len()] as usize);
+    let of_slice = events.values().slice(first, last - first);
+    let Some(fields) = of_slice.as_struct_opt() else {
         return exec_err!("a column of events was expected");
     };
     let field = |name: &str| fields.column_by_name(name).ok_or_else(|| exec_datafusion_err!("events have no {name}"));
     let in_names = for_each_text(field("name")?, false, |text| plain.is_in(text))?;
     let in_attributes = for_each_text(field("attributes")?, false, |text| escaped.is_in(text))?;
-    let offsets = events.value_offsets();
     let has_one = |row: usize| {
-        let of_row = offsets[row] as usize..offsets[row + 1] as usize;
+        let of_row = offsets[row] as usize - first..offsets[row + 1] as usize - first;
         events.is_valid(row) && of_row.into_iter().any(|event| in_names[event] || in_attributes[event])
     };
     Ok((0..events.len()).map(has_one).collect())

@@ -136,6 +136,8 @@ fn texts_are_found_in_events() {
     assert_eq!(find("Miss"), [true, false, false, false].map(Some));
     assert_eq!(find("v"), [false, false, true, false].map(Some));
     assert_eq!(find("d"), [false, false, false, true].map(Some));
+    let tail: Vec<ArrayRef> = columns().iter().map(|column| column.slice(1, 2)).collect();
+    assert_eq!(run(Test::Text("OTHER".into()), tail), [false, true].map(Some), "a slice");
 }
 
 #[test]

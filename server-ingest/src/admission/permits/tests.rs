@@ -43,24 +43,25 @@ async fn a_connection_whose_requests_all_wait_is_not_read_until_one_has_its_perm
     for _ in 0..2 {
         held.push(permits.take(&other, 32 * KIB, || false).await.expect("free").expect("one is needed"));
     }
-    assert!(share.poll_read(&context).is_ready());
+    assert!(share.poll_read(&context, false).is_ready());
     let mut waiting = Box::pin(permits.take(&share, 32 * KIB, || true));
     assert!(waiting.as_mut().poll(&mut context).is_pending());
-    assert!(share.poll_read(&context).is_pending() && other.poll_read(&context).is_ready());
+    assert!(share.poll_read(&context, false).is_pending() && other.poll_read(&context, false).is_ready());
     held.pop();
     let Poll::Ready(Ok(Some(mut permit))) = waiting.as_mut().poll(&mut context) else { panic!("it is free") };
-    assert!(share.poll_read(&context).is_ready() && share.is_coming_in());
+    assert!(share.poll_read(&context, true).is_ready() && share.is_coming_in(), "for what was let in it is read even while it rests");
+    assert!(other.poll_read(&context, true).is_ready(), "this one is coming in as well");
     permit.complete();
-    assert!(!share.is_coming_in() && permit.ends().is_none());
+    assert!(!share.is_coming_in() && permit.ends().is_none() && share.poll_read(&context, true).is_pending());
 
     let woken = Arc::new(Woken::default());
     let reader = futures::task::waker(Arc::clone(&woken));
     let mut waiting = Box::pin(permits.take(&share, 32 * KIB, || true));
     assert!(waiting.as_mut().poll(&mut context).is_pending());
-    assert!(share.poll_read(&Context::from_waker(&reader)).is_pending());
+    assert!(share.poll_read(&Context::from_waker(&reader), false).is_pending());
     drop(waiting);
     assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the request was cancelled");
-    assert!(share.poll_read(&context).is_ready());
+    assert!(share.poll_read(&context, false).is_ready());
 }
 
 #[derive(Default)]
@@ -93,4 +94,18 @@ async fn who_would_wait_in_vain_or_for_long_is_refused() {
     assert!(Box::pin(permits.take(&other, 32 * KIB, || true)).as_mut().poll(&mut context).is_pending(), "others may");
     drop(waiting);
     assert_eq!((permits.waiting.load(Ordering::Relaxed), share.waiting.load(Ordering::Relaxed)), (0, 0));
+}
+
+#[tokio::test]
+async fn who_was_slow_is_read_on_and_takes_no_permit_until_a_request_is_whole() {
+    let (permits, share) = (permits(), connection());
+    let mut permit = permits.take(&share, 32 * KIB, || false).await.expect("free").expect("one is needed");
+    permit.give_up();
+    assert!(share.is_coming_in() && permit.ends().is_none());
+    assert_eq!(permits.kib.available_permits(), permits.all_kib);
+    assert!(permits.take(&share, 32 * KIB, || false).await.expect("not waited for").is_none());
+    drop(permit);
+    assert!(!share.is_coming_in());
+    share.was_slow.store(false, Ordering::Relaxed);
+    assert!(permits.take(&share, 32 * KIB, || false).await.expect("free").is_some());
 }
