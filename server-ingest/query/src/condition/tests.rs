@@ -125,7 +125,7 @@ fn texts_are_found_in_events() {
     let attributes = [r#"{"content":"Is it on its \"way\"?"}"#, "{}", r#"{"k":"v"}"#];
     let fields = [("name", texts(&["gen_ai.user.message", "cache.miss", "other"])), ("attributes", texts(&attributes))];
     let events: Vec<_> = fields.into_iter().map(|(name, column)| (Arc::new(Field::new(name, DataType::Utf8, false)), column)).collect();
-    // Of two spans, one without events, one of which it is not known.
+    // Four spans: with two events, without, with one, and one of which it is not known.
     let (offsets, known) = (OffsetBuffer::from_lengths([2, 0, 1, 0]), NullBuffer::from(vec![true, true, true, false]));
     let events: ArrayRef = Arc::new(StructArray::from(events));
     let item = Arc::new(Field::new("item", events.data_type().clone(), false));
