@@ -80,6 +80,8 @@ if wants go go 'go env GOVERSION' 1.25 golang-go; then
 fi
 
 [ -n "${PYTHON:-}" ] || python_environment test scripts/requirements.txt scripts/requirements-test.txt examples/python/requirements.txt
+# The Collector's tests put a Kafka before it and behind it.
+check_brokers
 export SCOUTER_SERVER_BIN="${SCOUTER_SERVER_BIN:-$CARGO_TARGET_DIR/release/scouter-server}"
 say "clients: $SCOUTER_INTEROP_CLIENTS"
 # The whole workspace, so that what is built has the features of every other test.

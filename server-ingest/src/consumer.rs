@@ -27,12 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use scouter_storage::{
-    log::{BatchId, Door},
-    otlp::Envelope,
-};
-use scouter_tonic::broker::{JSON, OTLP_PROTOBUF, SCOUTER_PROTOBUF};
+use scouter_storage::log::BatchId;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +35,7 @@ use crate::{
     admission::{Admission, Share},
     config::Brokers,
     error::IngestError,
-    ingest::{Accepted, Ingest, Submission, request},
+    ingest::{Accepted, Ingest, Message, Submission},
     receive::Received,
     telemetry::{Loss, Metrics},
 };
@@ -67,16 +62,16 @@ pub trait Consumer: Send + Sync + 'static {
     fn run<'a>(&'a self, taker: &'a Taker, stop: &'a CancellationToken) -> Running<'a>;
 }
 
-/// The consumers that a configuration asks for, in a server with this folder.
-pub fn of(brokers: &Brokers, storage: &Path) -> Vec<Arc<dyn Consumer>> {
+/// The consumers that a configuration asks for, in a server that keeps its name in `state`. Of Kafka none, where it is the log.
+pub fn of(brokers: &Brokers, state: &Path, is_kafka_the_log: bool) -> Vec<Arc<dyn Consumer>> {
     let mut consumers: Vec<Arc<dyn Consumer>> = Vec::new();
     #[cfg(feature = "kafka")]
-    if let Some(broker) = &brokers.kafka {
-        let source = |number| Arc::new(kafka::KafkaSource::new(broker.clone(), storage, number)) as Arc<dyn Consumer>;
+    if let Some(broker) = brokers.kafka.as_ref().filter(|_| !is_kafka_the_log) {
+        let source = |number| Arc::new(kafka::KafkaSource::new(broker.clone(), state, number)) as Arc<dyn Consumer>;
         consumers.extend((0..broker.consumers).map(source));
     }
     #[cfg(not(feature = "kafka"))]
-    let _only_kafka_has_a_name_there = storage;
+    let _only_kafka_has_a_name_there = (state, is_kafka_the_log);
     #[cfg(feature = "redis")]
     if let Some(broker) = &brokers.redis {
         use self::redis::RedisSource;
@@ -98,17 +93,6 @@ pub fn of(brokers: &Brokers, storage: &Path) -> Vec<Arc<dyn Consumer>> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConsumerError(pub String);
-
-/// One message.
-#[derive(Debug, Clone)]
-pub struct Message {
-    /// Which broker it comes from.
-    pub door: Door,
-    /// What its sender says it is.
-    pub content_type: Option<String>,
-    /// Its bytes.
-    pub payload: Bytes,
-}
 
 /// What became of a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -180,36 +164,7 @@ impl Taker {
         room.complete();
         let received = Received { payload: message.payload.clone(), room };
         let _turn = self.ingest.turn(bytes).await;
-        match message.kind() {
-            Kind::Scouter => request::insert_message(received, message.door),
-            Kind::Otlp => Ok(Submission::new(message.door, Envelope::Otlp, received)),
-            Kind::Json => request::message_record(received, message.door),
-            Kind::Unknown => Err(IngestError::UnknownMessage { said: message.content_type.clone().unwrap_or_default() }),
-        }
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Kind {
-    Scouter,
-    Otlp,
-    Json,
-    Unknown,
-}
-
-impl Message {
-    /// By what its sender says; existing clients say nothing, and their JSON begins with a brace, as no protobuf of ours can.
-    fn kind(&self) -> Kind {
-        let said = self.content_type.as_deref().unwrap_or_default().replace(' ', "");
-        match said.as_str() {
-            SCOUTER_PROTOBUF => Kind::Scouter,
-            OTLP_PROTOBUF => Kind::Otlp,
-            JSON => Kind::Json,
-            _ if self.payload.first() == Some(&b'{') => Kind::Json,
-            // A topic that an OpenTelemetry Collector writes.
-            _ if self.door == Door::Kafka && self.content_type.is_none() => Kind::Otlp,
-            _ => Kind::Unknown,
-        }
+        message.submission(received)
     }
 }
 

@@ -93,6 +93,12 @@ pub enum IngestError {
         /// What keeps it from storing, where that is known.
         because: Option<Arc<str>>,
     },
+    /// The log that servers share took nothing.
+    #[error("the request could not be put into the log: {because}; send again later")]
+    LogAway {
+        /// Why not.
+        because: Arc<str>,
+    },
     /// The server is going down.
     #[error("the server is shutting down; send again to its successor")]
     ShuttingDown,
@@ -141,7 +147,7 @@ impl IngestError {
             Self::TooLarge { .. } | Self::TooManyObjects { .. } => refused(Code::ResourceExhausted, 413),
             Self::Overloaded { come_again, because } => Answer { retry_after: Some(*come_again), ..later(because.is_some()) },
             Self::ShuttingDown | Self::TwinFailed => later(false),
-            Self::StoreSlow { .. } => later(true),
+            Self::StoreSlow { .. } | Self::LogAway { .. } => later(true),
             Self::Store(error) => match &**error {
                 StoreError::Log(LogError::TooLarge { .. }) => refused(Code::ResourceExhausted, 413),
                 StoreError::Log(LogError::Closed) => later(false),

@@ -10,12 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use scouter_storage::{
-    log::{BatchId, Door, Frame, Position, RecentBatch},
+    log::{BatchId, Door, Frame, RecentBatch, Then},
     otlp::{Envelope, Rejected, Verdict, judge},
     store::Store,
 };
 use scouter_tonic::limits::MAX_REQUEST_BYTES;
 
+#[cfg(feature = "kafka")]
+use crate::shared_log::KafkaLog;
 use crate::{
     admission::Room,
     auth::{Denied, Permission},
@@ -27,10 +29,12 @@ use crate::{
 
 mod dedupe;
 mod json;
+mod message;
 mod otlp_json;
 pub mod request;
 mod spaces;
 
+pub use message::Message;
 pub use spaces::Limited;
 
 use dedupe::{Before, Claim, DedupeWindow};
@@ -84,7 +88,7 @@ pub struct RefusedBefore {
     pub words: String,
 }
 
-/// The truth about an accepted request: everything not rejected is on disk.
+/// The truth about an accepted request: everything not rejected is on disk, or in the shared log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Receipt {
     /// Spans stored.
@@ -108,9 +112,46 @@ pub struct Accepted {
     pub refusal: String,
 }
 
-/// Takes requests from every door into the store.
+/// Where requests are made durable.
+#[derive(Clone)]
+pub enum Durable {
+    /// In the log on this server's disk.
+    Disk(Arc<Store>),
+    /// In the log that servers share.
+    #[cfg(feature = "kafka")]
+    Kafka(KafkaLog),
+}
+
+impl Durable {
+    async fn append_then(&self, frame: Frame, then: Then) -> Result<(), IngestError> {
+        match self {
+            Self::Disk(store) => Ok(store.append_then(frame, then).await.map(drop)?),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => log.append_then(frame, then).await,
+        }
+    }
+
+    /// Why nothing can be made durable now, if so, though it may pass by itself.
+    pub fn obstacle(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Disk(store) => store.obstacle().map(|error| text_of(&error).into()),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => log.obstacle(),
+        }
+    }
+
+    fn limit_bytes(&self) -> usize {
+        match self {
+            Self::Disk(_) => MAX_REQUEST_BYTES,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => log.limit_bytes().min(MAX_REQUEST_BYTES),
+        }
+    }
+}
+
+/// Takes requests from every door into the log.
 pub struct Ingest {
-    store: Arc<Store>,
+    durable: Durable,
     profiles: Arc<Profiles>,
     window: DedupeWindow,
     metrics: Arc<Metrics>,
@@ -122,9 +163,9 @@ pub struct Ingest {
 
 impl Ingest {
     /// `recent` are the batches the log still remembers; `profiles` tell which space a record is of; `turns` are for judging large requests.
-    pub fn new(store: Arc<Store>, profiles: Arc<Profiles>, recent: Vec<RecentBatch>, metrics: Arc<Metrics>, turns: Turns) -> Self {
+    pub fn new(durable: Durable, profiles: Arc<Profiles>, recent: Vec<RecentBatch>, metrics: Arc<Metrics>, turns: Turns) -> Self {
         Self {
-            store,
+            durable,
             profiles,
             window: DedupeWindow::new(recent, unix_nano_now()),
             metrics,
@@ -156,8 +197,9 @@ impl Ingest {
         if self.closed.load(Ordering::Acquire) {
             return Err(IngestError::ShuttingDown);
         }
-        if payload.len() > MAX_REQUEST_BYTES {
-            return Err(IngestError::TooLarge { limit_bytes: MAX_REQUEST_BYTES });
+        let limit_bytes = self.durable.limit_bytes();
+        if payload.len() > limit_bytes {
+            return Err(IngestError::TooLarge { limit_bytes });
         }
         let begun = Instant::now();
         let verdict = if payload.len() > JUDGE_INLINE_BYTES {
@@ -214,10 +256,10 @@ impl Ingest {
         // uncalled, the id is free again.
         let then = Box::new(move || claim.stored());
         let begun = Instant::now();
-        let written = tokio::time::timeout(APPEND_WAIT, self.store.append_then(frame, then)).await;
+        let written = tokio::time::timeout(APPEND_WAIT, self.durable.append_then(frame, then)).await;
         let written = written.map_err(|_| self.slow())?;
         self.metrics.time_stage(RequestStage::Append, begun.elapsed());
-        let _position: Position = written?;
+        written?;
         Ok(Accepted { receipt, refusal })
     }
 
@@ -228,7 +270,7 @@ impl Ingest {
 
     /// The store did not answer in [`APPEND_WAIT`].
     fn slow(&self) -> IngestError {
-        IngestError::StoreSlow { because: self.store.obstacle().map(|error| text_of(&error).into()) }
+        IngestError::StoreSlow { because: self.durable.obstacle() }
     }
 
     fn complain(&self, error: &IngestError) {

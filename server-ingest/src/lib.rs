@@ -5,7 +5,7 @@
 //! | wiring | [`app`], [`cli`] |
 //! | doors | [`grpc`], [`http`], and their hinges, [`listener`] |
 //! | verbs | [`ingest`]; asking is the crate `scouter-query` |
-//! | state | [`admission`], [`receive`], [`profiles`], [`postgres`]; the log, the hot rows and the tables are the crate `scouter-storage` |
+//! | state | [`admission`], [`receive`], [`profiles`], [`postgres`], [`shared_log`]; the log, the hot rows and the tables are the crate `scouter-storage` |
 //! | ground | [`auth`], [`config`], [`postgres_target`], [`tls`], [`telemetry`], [`error`] |
 //!
 //! Imports point down this table. **Invariant:** a door neither opens the log nor reads a table; it hands a
@@ -25,10 +25,14 @@ pub mod admission;
 pub mod postgres;
 pub mod profiles;
 pub mod receive;
+#[cfg(feature = "kafka")]
+pub mod shared_log;
 
 pub mod auth;
 pub mod config;
 pub mod error;
+#[cfg(feature = "kafka")]
+mod kafka;
 pub mod postgres_target;
 pub mod telemetry;
 pub mod tls;

@@ -1,7 +1,8 @@
 //! The profiles that clients register: what a record's `entity_uid` stands for, and in which space it is.
 //!
-//! Each profile is one file in `profiles/` of the storage folder, replaced as a whole and synced before its client is answered; the file's
-//! name is a digest of the uid, which is text of a client's choice. All of them are in memory. Whoever keeps copies elsewhere waits for
+//! Each profile is one file in `profiles/` beside the tables, replaced as a whole and synced before its client is answered; the file's
+//! name is a digest of the uid, which is text of a client's choice. All of them are in memory. Servers that share tables share the profiles
+//! ([`Profiles::look`]); if two register one for the same thing at once, the last one stays. Whoever keeps copies elsewhere waits for
 //! [`Profiles::changes`].
 //!
 //! A profile is known by its uid, and there is one for a space, name, version and kind: registering such a one again replaces what it
@@ -9,18 +10,21 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use scouter_storage::lake::Objects;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::sync::watch;
+
+mod shelf;
+
+use shelf::Shelf;
 
 const FOLDER: &str = "profiles";
 const SUFFIX: &str = "json";
@@ -151,7 +155,7 @@ struct View {
 /// All profiles of this server.
 #[derive(Debug)]
 pub struct Profiles {
-    folder: PathBuf,
+    shelf: Shelf,
     view: RwLock<View>,
     /// Held while files change.
     changing: Mutex<()>,
@@ -187,28 +191,41 @@ struct AlertConfig {
 }
 
 impl Profiles {
-    /// Reads the profiles in the storage folder.
+    /// Reads the profiles in the folder beside users and keys.
     ///
     /// # Errors
     /// A file of them cannot be read.
-    pub fn open(storage: &Path) -> Result<Self, ProfileError> {
-        let folder = storage.join(FOLDER);
-        let mut view = View::default();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => Some(entries),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(&folder, "read")(error)),
-        };
-        for entry in entries.into_iter().flatten() {
-            let path = entry.map_err(failed(&folder, "read"))?.path();
-            if path.extension().is_none_or(|suffix| suffix != SUFFIX) {
-                continue;
-            }
-            let text = fs::read(&path).map_err(failed(&path, "read"))?;
-            let profile: Profile = serde_json::from_slice(&text).map_err(|error| failed(&path, "read")(error.into()))?;
-            view.put(Arc::new(profile));
+    pub fn open(state: &Path) -> Result<Self, ProfileError> {
+        Self::on(Shelf::Folder(state.join(FOLDER)))
+    }
+
+    /// Reads those that servers share. Blocking.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn open_shared(objects: &Objects) -> Result<Self, ProfileError> {
+        Self::on(Shelf::shared(objects.folder(FOLDER)))
+    }
+
+    fn on(shelf: Shelf) -> Result<Self, ProfileError> {
+        let profiles = Self { shelf, view: RwLock::default(), changing: Mutex::new(()), changed: watch::Sender::new(0) };
+        profiles.look()?;
+        Ok(profiles)
+    }
+
+    /// Takes in what other servers have registered. Blocking.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn look(&self) -> Result<(), ProfileError> {
+        let news = self.shelf.news()?;
+        if !news.is_empty() {
+            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            news.into_iter().for_each(|profile| view.put(Arc::new(profile)));
+            drop(view);
+            self.changed.send_modify(|changes| *changes += 1);
         }
-        Ok(Self { folder, view: RwLock::new(view), changing: Mutex::new(()), changed: watch::Sender::new(0) })
+        Ok(())
     }
 
     /// The profile with this uid.
@@ -249,6 +266,7 @@ impl Profiles {
     /// It is not a profile, its uid is another's, or it cannot be written; then it is not registered.
     pub fn register(&self, new: &NewProfile<'_>) -> Result<Arc<Profile>, ProfileError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look_at_others()?;
         let (key, own_uid) = Self::identify(new.drift_type, new.profile)?;
         let (read, config) = read_profile(new.drift_type, new.profile)?;
         let known = self.find(&key);
@@ -289,11 +307,17 @@ impl Profiles {
     /// There is none, or it cannot be written.
     pub fn set_active(&self, key: &ProfileKey, active: bool, deactivate_others: bool) -> Result<Arc<Profile>, ProfileError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look_at_others()?;
         let known = self.find(key).ok_or(ProfileError::Unknown)?;
         if deactivate_others {
             self.deactivate_others(key)?;
         }
         self.store(Profile { active, updated_unix_nano: unix_nano_now(), ..Profile::clone(&known) })
+    }
+
+    /// What others have registered counts, if there are others.
+    fn look_at_others(&self) -> Result<(), ProfileError> {
+        if matches!(self.shelf, Shelf::Shared(..)) { self.look() } else { Ok(()) }
     }
 
     /// The other versions of the same thing.
@@ -309,9 +333,7 @@ impl Profiles {
     }
 
     fn store(&self, profile: Profile) -> Result<Arc<Profile>, ProfileError> {
-        let path = self.folder.join(file_name(&profile.uid));
-        let text = serde_json::to_vec(&profile).map_err(|error| failed(&path, "written")(error.into()))?;
-        replace(&self.folder, &path, &text).map_err(failed(&path, "written"))?;
+        self.shelf.put(&file_name(&profile.uid), &profile)?;
         let profile = Arc::new(profile);
         self.view.write().unwrap_or_else(PoisonError::into_inner).put(Arc::clone(&profile));
         self.changed.send_modify(|changes| *changes += 1);
@@ -363,16 +385,6 @@ fn with_uid(profile: &str, own: Option<&str>, uid: &str) -> Result<String, Profi
 
 fn file_name(uid: &str) -> String {
     format!("{:032x}.{SUFFIX}", twox_hash::XxHash3_128::oneshot(uid.as_bytes()))
-}
-
-fn replace(folder: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    let temporary = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(folder)?.sync_all()
 }
 
 fn invalid(reason: &str) -> ProfileError {

@@ -1,9 +1,9 @@
-//! Brokers as processes of a test: on free ports of 127.0.0.1, with folders of their own, gone with the test.
+//! Brokers, and an object store, as processes of a test: on free ports of 127.0.0.1, with folders of their own, gone with the test.
 
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use tokio::{
 };
 
 pub(crate) mod kafka;
+pub(crate) mod object_store;
 
 /// A broker written in Erlang or Java, on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -56,6 +57,33 @@ pub(crate) struct Broker {
 
 /// A process and all that it started; killed when dropped.
 struct Group(Child);
+
+impl Group {
+    /// What it says goes to the end of `log`.
+    fn spawn(mut command: Command, log: &Path) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("the folder is writable");
+        let twin = log.try_clone().expect("a handle can be copied");
+        let child = command.stdin(Stdio::null()).stdout(log).stderr(twin).process_group(0).spawn();
+        Self(child.expect("the broker's program starts"))
+    }
+
+    async fn signal(&self, name: &str) {
+        let pid = self.0.id().expect("it is running");
+        let told = Command::new("kill").args([&format!("-{name}"), "--", &format!("-{pid}")]).status().await.expect("kill runs");
+        assert!(told.success(), "{pid} was gone");
+    }
+
+    /// As `kill -9` does; waits for its end.
+    async fn kill(mut self) {
+        self.signal("KILL").await;
+        self.0.wait().await.expect("it ended");
+    }
+
+    /// How it ended, if it did.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("its state can be read")
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
@@ -100,11 +128,8 @@ impl Broker {
 
     /// As `kill -9` does.
     pub(crate) async fn kill(&mut self) {
-        for mut group in self.running.drain(..) {
-            let pid = group.0.id().expect("it is running");
-            let killed = Command::new("kill").args(["-KILL", "--", &format!("-{pid}")]).status().await.expect("kill runs");
-            assert!(killed.success(), "{:?} was gone", self.kind);
-            group.0.wait().await.expect("it ended");
+        for group in self.running.drain(..) {
+            group.kill().await;
         }
     }
 
@@ -115,17 +140,18 @@ impl Broker {
             Kind::Redis => self.start_redis(),
             Kind::RabbitMq => self.start_rabbitmq(),
         }
+        let log = self.log_path();
         let answers = async {
             while !self.is_ready().await {
                 for group in &mut self.running {
-                    let ended = group.0.try_wait().expect("its state can be read");
-                    assert!(ended.is_none(), "{:?} ended with {ended:?}:\n{}", self.kind, self.log());
+                    let ended = group.ended();
+                    assert!(ended.is_none(), "{:?} ended with {ended:?}:\n{}", self.kind, last_lines(&log));
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         if timeout(START_TIMEOUT, answers).await.is_err() {
-            panic!("{:?} did not come up:\n{}", self.kind, self.log());
+            panic!("{:?} did not come up:\n{}", self.kind, last_lines(&log));
         }
     }
 
@@ -155,9 +181,7 @@ impl Broker {
     /// Its processes stand still, or go on: connections stay, new ones are accepted, and nobody answers.
     pub(crate) async fn signal(&self, name: &str) {
         for group in &self.running {
-            let pid = group.0.id().expect("it is running");
-            let told = Command::new("kill").args([&format!("-{name}"), "--", &format!("-{pid}")]).status().await.expect("kill runs");
-            assert!(told.success(), "{:?} was gone", self.kind);
+            group.signal(name).await;
         }
     }
 
@@ -240,21 +264,19 @@ impl Broker {
         self.spawn(command);
     }
 
-    fn spawn(&mut self, mut command: Command) {
-        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("the folder is writable");
-        let twin = log.try_clone().expect("a handle can be copied");
-        let child = command.stdin(Stdio::null()).stdout(log).stderr(twin).process_group(0).spawn().expect("the broker's program starts");
-        self.running.push(Group(child));
+    fn spawn(&mut self, command: Command) {
+        self.running.push(Group::spawn(command, &self.log_path()));
     }
 
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("broker.log")
     }
+}
 
-    fn log(&self) -> String {
-        let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
-        log.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
-    }
+/// The end of a log.
+fn last_lines(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    log.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
 /// One line of `/proc`.
@@ -297,4 +319,14 @@ fn program(name: &str, folders: &[&str]) -> PathBuf {
     let mut folders = folders.iter().copied().chain(path.split(':')).chain(["/usr/sbin", "/usr/bin"]);
     let found = folders.find_map(|folder| Some(Path::new(folder).join(name)).filter(|path| path.is_file()));
     found.unwrap_or_else(|| panic!("there is no {name}; scripts/setup.sh installs it"))
+}
+
+/// What scripts/setup.sh got, as `name` in its cache; or where `variable` says that it is.
+fn installed(variable: &str, name: &str) -> PathBuf {
+    let in_cache = || {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache"))).expect("there is a home");
+        cache.join("scouter").join(name)
+    };
+    std::env::var_os(variable).map_or_else(in_cache, PathBuf::from)
 }

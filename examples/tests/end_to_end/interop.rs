@@ -4,7 +4,9 @@
 //! `SCOUTER_INTEROP` and those that this machine can build in `SCOUTER_INTEROP_CLIENTS`. Each tells the story of
 //! `examples/interop/README.md`, knows the destination from OpenTelemetry's variables only, and prints the context it would send on.
 
+mod collector;
 mod jaeger;
+mod kafka;
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +18,11 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    process::{Child, Command},
+    process::Command,
     time::{Instant, timeout},
 };
 
+use self::collector::Collector;
 use crate::server::{Server, create_key};
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(120);
@@ -367,67 +369,4 @@ fn expected(sdk: Sdk, service: &str, told: &Told, ids: &[&str]) -> [BTreeMap<&'s
     ]);
     let audit = row("audit", "INTERNAL", ids[1], 260, 10, 2);
     [order, charge, audit]
-}
-
-/// A Collector with the configuration of the documentation. Dropping it kills it.
-struct Collector {
-    _child: Child,
-    destination: Destination,
-}
-
-impl Collector {
-    async fn start(folder: &Path, server: &Server, key: &str, exporter: &str) -> Self {
-        let destination = Destination { grpc: free_address().await, http: free_address().await, key: None };
-        let mut yaml = documented_configuration();
-        for (documented, real) in [
-            ("127.0.0.1:14317", &destination.grpc),
-            ("127.0.0.1:14318", &destination.http),
-            ("127.0.0.1:4317", &server.addresses.otlp_grpc),
-            ("127.0.0.1:4318", &server.addresses.otlp_http),
-            ("exporters: [otlp_grpc/scouter]", &format!("exporters: [{exporter}]")),
-        ] {
-            assert_eq!(yaml.matches(documented).count(), 1, "the documented configuration names {documented} once:\n{yaml}");
-            yaml = yaml.replace(documented, real);
-        }
-        let path = folder.join("collector.yaml");
-        std::fs::write(&path, yaml).expect("the test's folder is writable");
-        let log = folder.join("collector.log");
-        let stderr = std::fs::File::create(&log).expect("the test's folder is writable");
-        let child = Command::new(built("collector").join("collector"))
-            .arg(format!("--config=file:{}", path.display()))
-            // Its own metrics would take a fixed port.
-            .arg("--config=yaml:service::telemetry::metrics::level: none")
-            .env("SCOUTER_KEY", key)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the Collector starts");
-        let ready = async {
-            for address in [&destination.grpc, &destination.http] {
-                while TcpStream::connect(address).await.is_err() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            }
-        };
-        if timeout(ARRIVAL_TIMEOUT, ready).await.is_err() {
-            panic!("the Collector does not listen; its messages:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
-        }
-        Self { _child: child, destination }
-    }
-}
-
-async fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    listener.local_addr().expect("it has an address").to_string()
-}
-
-/// The first block of YAML of docs/opentelemetry-collector.md.
-fn documented_configuration() -> String {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/opentelemetry-collector.md");
-    let text = std::fs::read_to_string(page).expect("the page is there");
-    let (_, rest) = text.split_once("```yaml\n").expect("the page has a configuration");
-    let (yaml, _) = rest.split_once("```").expect("which ends");
-    yaml.to_owned()
 }

@@ -23,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) rejected: u64,
     pub(crate) retries: u64,
     pub(crate) failed: u64,
+    pub(crate) p50_ack_ms: f64,
+    pub(crate) p99_ack_ms: f64,
 }
 
 /// A command line for one door of a server; `arguments` follow.

@@ -10,4 +10,5 @@ mod kill9;
 mod loadgen;
 mod queue;
 mod server;
+mod shared_log;
 mod transports;

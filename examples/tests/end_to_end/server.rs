@@ -70,11 +70,17 @@ impl Server {
 
     /// The same, with more flags.
     pub(crate) async fn start_with(folder: &TempDir, addresses: &Addresses, flags: &[String]) -> Self {
+        Self::start_in(folder, addresses, flags, &[]).await
+    }
+
+    /// The same, with variables too.
+    pub(crate) async fn start_in(folder: &TempDir, addresses: &Addresses, flags: &[String], variables: &[(String, String)]) -> Self {
         let storage = folder.path().join("storage");
         let log_path = folder.path().join("server.log");
         let log = File::options().create(true).append(true).open(&log_path).expect("the test's folder is writable");
-        let mut child =
-            command(&storage, addresses).args(flags).stdout(Stdio::piped()).stderr(log).spawn().expect("the server's program starts");
+        let mut command = command(&storage, addresses, flags);
+        command.envs(variables.iter().cloned()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("the server's program starts");
 
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let ready = async {
@@ -160,13 +166,26 @@ impl Server {
 
 /// Runs a server that is expected to end by itself.
 pub(crate) async fn run_to_end(storage: &Path, addresses: &Addresses) -> Output {
-    let ended = command(storage, addresses).output();
+    run_to_end_in(storage, addresses, &[], &[]).await
+}
+
+/// The same, with flags and variables.
+pub(crate) async fn run_to_end_in(storage: &Path, addresses: &Addresses, flags: &[String], variables: &[(String, String)]) -> Output {
+    let mut command = command(storage, addresses, flags);
+    let ended = command.envs(variables.iter().cloned()).output();
     timeout(START_TIMEOUT, ended).await.expect("the server ends by itself").expect("the server's program starts")
 }
 
 /// `scouter-server sql` on the folder of a stopped server.
 pub(crate) async fn sql_on_folder(storage: &Path, query: &str) -> Output {
     Command::new(program()).arg("sql").arg("--storage").arg(storage).arg(query).output().await.expect("the server's program starts")
+}
+
+/// `scouter-server sql` on tables in an object store.
+pub(crate) async fn sql_on_tables(url: &str, variables: &[(String, String)], query: &str) -> Output {
+    let mut command = Command::new(program());
+    let asked = command.args(["sql", "--storage", url, "--format", "json", query]).envs(variables.iter().cloned()).output();
+    asked.await.expect("the server's program starts")
 }
 
 /// An ingest key, by `scouter-server key create`; the server is known to take it when this answers.
@@ -186,15 +205,17 @@ pub(crate) async fn create_key(server: &Server, name: &str) -> String {
     key
 }
 
-fn command(storage: &Path, addresses: &Addresses) -> Command {
+fn command(storage: &Path, addresses: &Addresses, flags: &[String]) -> Command {
     let mut command = Command::new(program());
-    command.arg("serve").arg("--storage").arg(storage);
+    command.arg("serve").args(flags);
+    // Where tables are elsewhere, the rest is in the folder.
+    command.arg(if flags.iter().any(|flag| flag == "--storage") { "--state" } else { "--storage" }).arg(storage);
     for (flag, address) in ["--grpc-addr", "--http-addr", "--otlp-grpc-addr", "--otlp-http-addr"].iter().zip(addresses.all()) {
         command.args([flag, address]);
     }
     // Variables of the machine the test runs on have no say.
     for (name, _) in std::env::vars_os().filter(|(name, _)| {
-        ["SCOUTER_", "REDIS_", "RABBITMQ_", "KAFKA_", "DATABASE_URI"].iter().any(|own| name.to_string_lossy().starts_with(own))
+        ["SCOUTER_", "REDIS_", "RABBITMQ_", "KAFKA_", "DATABASE_URI", "AWS_"].iter().any(|own| name.to_string_lossy().starts_with(own))
     }) {
         command.env_remove(name);
     }

@@ -7,7 +7,7 @@ mod brokered;
 mod consumers;
 mod contract;
 mod cost;
-mod direct;
+pub(crate) mod direct;
 mod proxy;
 mod silence;
 mod topics;

@@ -84,7 +84,7 @@ impl TableProvider for CutTable {
         let files = files::prune(state, self.table, cut, filters).await?;
         let mut inputs = Vec::with_capacity(2);
         if !files.is_empty() {
-            inputs.push(files::scan(state, self.table, &files, projection, limit)?);
+            inputs.push(files::scan(state, self.table, cut, &files, projection, limit)?);
         }
         if !cut.hot.is_empty() || inputs.is_empty() {
             inputs.push(self.scan_hot(&cut.hot, partitions, projection, limit)?);

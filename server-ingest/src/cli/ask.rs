@@ -10,12 +10,15 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use scouter_answers::{Format, Int64, parse_trace_id, sql_answer};
 use scouter_query::{Engine, Limits, Trace, trace_tree};
-use scouter_storage::store::{Store, StoreError};
+use scouter_storage::{
+    lake::Objects,
+    store::{Store, StoreError, StoreOptions},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Source;
-use crate::config::parse_storage;
+use crate::config::{SCHEMES, parse_storage};
 
 /// Columns wider than this are cut in a printed table; `--json` prints all.
 const CELL_CHARS: usize = 120;
@@ -134,6 +137,9 @@ enum Answering {
 
 impl Answering {
     async fn open(source: &Source) -> anyhow::Result<Self> {
+        if SCHEMES.iter().any(|scheme| source.storage.starts_with(scheme)) {
+            return Self::open_shared(&source.storage).await;
+        }
         let mut faults = Vec::new();
         let folder: PathBuf = parse_storage(&source.storage, &mut faults);
         if let Some(fault) = faults.pop() {
@@ -149,6 +155,17 @@ impl Answering {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What is in the tables; servers are not asked for what they have beside them.
+    async fn open_shared(url: &str) -> anyhow::Result<Self> {
+        let (url, runtime) = (url.to_owned(), tokio::runtime::Handle::current());
+        let scratch = std::env::temp_dir().join(format!("scouter-{}", std::process::id()));
+        let open = move || -> anyhow::Result<Arc<Store>> {
+            Ok(Store::open_shared(&Objects::open(&url, &scratch, runtime)?, StoreOptions::default())?)
+        };
+        let store = tokio::task::spawn_blocking(open).await.context("reading the tables was interrupted")??;
+        Ok(Self::Here(Box::new(Engine::new(store as _, Limits::default()))))
     }
 }
 

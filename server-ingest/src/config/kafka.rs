@@ -33,6 +33,9 @@ pub struct KafkaOptions {
     /// For so long the partitions of a server that is gone wait for it to come back
     #[arg(long, env = "KAFKA_SESSION_TIMEOUT_SECONDS", default_value = "30", value_name = "SECONDS")]
     pub kafka_session_timeout_seconds: String,
+    /// Partitions of the topic, if this server makes it as its log
+    #[arg(long, env = "KAFKA_PARTITIONS", default_value = "8", value_name = "COUNT")]
+    pub kafka_partitions: String,
     /// PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; by default SASL_SSL with a user, and PLAINTEXT without
     #[arg(long, env = "KAFKA_SECURITY_PROTOCOL", value_name = "NAME")]
     pub kafka_security_protocol: Option<String>,
@@ -48,6 +51,13 @@ pub struct KafkaOptions {
     /// PEM file of the certificate authorities that are trusted in place of the system's
     #[arg(long, env = "KAFKA_CERT_LOCATION", value_name = "FILE")]
     pub kafka_cert_location: Option<PathBuf>,
+}
+
+/// The log that servers share, beside where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedLog {
+    /// Of the topic, if it is made here.
+    pub partitions: i32,
 }
 
 /// Where Kafka is, and what is there.

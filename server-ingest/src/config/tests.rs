@@ -100,7 +100,7 @@ fn s_01_defaults_are_the_ports_of_otlp() {
 
 #[test]
 fn a_file_uri_is_a_path() {
-    assert_eq!(validate(&["--storage=file:///tmp/x"]).expect("valid").storage, PathBuf::from("/tmp/x"));
+    assert_eq!(validate(&["--storage=file:///tmp/x"]).expect("valid").storage, Storage::Folder(PathBuf::from("/tmp/x")));
 }
 
 #[test]

@@ -12,7 +12,6 @@
 //!   recognises what it had stored and not committed.
 
 mod batch;
-mod dead;
 mod member;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -20,18 +19,18 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::KafkaError,
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    batch::{Batch, Fetched},
-    dead::DeadLetters,
-    member::Member,
-};
+use self::{batch::Batch, member::Member};
 use super::{Consumer, ConsumerError, Running, Taker};
-use crate::{admission::Share, config::Kafka};
+use crate::{
+    admission::Share,
+    config::Kafka,
+    kafka::{DeadLetters, Fetched, client, poll},
+};
 
 /// Most messages taken at once: the log writes them with one sync.
 const BATCH: usize = 64;
@@ -143,25 +142,6 @@ impl Worker {
     }
 }
 
-/// What consumer and producer have in common.
-fn client(kafka: &Kafka) -> ClientConfig {
-    let mut settings = ClientConfig::new();
-    settings
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("client.id", "scouter-server")
-        .set("security.protocol", kafka.security)
-        .set("reconnect.backoff.ms", "50")
-        .set("reconnect.backoff.max.ms", "1000")
-        .set("socket.keepalive.enable", "true");
-    if let Some((username, password, mechanism)) = &kafka.sasl {
-        settings.set("sasl.mechanism", mechanism).set("sasl.username", username).set("sasl.password", password.expose());
-    }
-    if let Some(file) = &kafka.ca_file {
-        settings.set("ssl.ca.location", file.to_string_lossy());
-    }
-    settings
-}
-
 /// Adds messages to those that are left of the last batch.
 fn fetch(consumer: &BaseConsumer<Member>, fetched: &mut Vec<Fetched>) -> Result<(), ConsumerError> {
     let mut patience = if fetched.is_empty() { POLL } else { Duration::ZERO };
@@ -209,37 +189,6 @@ fn finish(consumer: &BaseConsumer<Member>) -> Result<Vec<Fetched>, ConsumerError
     left.retain(|message| !gone.contains(&message.partition));
     left.extend(early);
     Ok(left)
-}
-
-/// The next message, if there is one by then. Errors that the library gets over by itself are none.
-fn poll(consumer: &BaseConsumer<Member>, patience: Duration) -> Result<Option<Fetched>, ConsumerError> {
-    use RDKafkaErrorCode as E;
-    match consumer.poll(patience) {
-        None => Ok(None),
-        Some(Ok(message)) => Ok(Some(Fetched::from(&message))),
-        Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error.into()),
-        Some(Err(error)) => match error.rdkafka_error_code() {
-            Some(
-                E::BrokerTransportFailure
-                | E::AllBrokersDown
-                | E::Resolve
-                | E::OperationTimedOut
-                | E::RequestTimedOut
-                | E::UnknownTopicOrPartition
-                | E::UnknownTopic
-                | E::LeaderNotAvailable
-                | E::NotLeaderForPartition
-                | E::NotCoordinator
-                | E::CoordinatorNotAvailable
-                | E::CoordinatorLoadInProgress
-                | E::PollExceeded,
-            ) => {
-                tracing::debug!(%error, "the Kafka client has a problem that it gets over");
-                Ok(None)
-            }
-            _ => Err(error.into()),
-        },
-    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ fn table() -> Vec<(IngestError, Code, u16, bool)> {
         (IngestError::Overloaded { come_again: RETRY_AFTER, because: None }, Code::Unavailable, 503, true),
         (IngestError::ShuttingDown, Code::Unavailable, 503, true),
         (IngestError::StoreSlow { because: None }, Code::Unavailable, 503, true),
+        (IngestError::LogAway { because: "no broker".into() }, Code::Unavailable, 503, true),
         (IngestError::TwinFailed, Code::Unavailable, 503, true),
         (StoreError::Log(disk_full).into(), Code::Unavailable, 503, true),
         (StoreError::Log(LogError::Closed).into(), Code::Unavailable, 503, true),

@@ -81,5 +81,5 @@ fn what_is_no_profile_is_refused_and_says_why() {
     }
     // A uid is a client's text and never a path.
     profiles.register(&custom(&text("s", "n", "1", "../../escape"))).expect("registered");
-    assert_eq!(fs::read_dir(folder.path().join(FOLDER)).expect("read").count(), 1, "it is where all are");
+    assert_eq!(std::fs::read_dir(folder.path().join(FOLDER)).expect("read").count(), 1, "it is where all are");
 }

@@ -25,6 +25,7 @@ mod damage;
 mod encoding;
 mod error;
 mod gather;
+mod home;
 mod leaves;
 mod merge;
 mod order;
@@ -42,12 +43,14 @@ mod words;
 mod tests;
 
 pub use error::LakeError;
+pub use home::{ObjectFolder, Objects, ObjectsError};
 pub use snapshot::{DataFile, Snapshot};
 pub use trace_index::TraceIndex;
 
 pub(crate) use choose::{MergeRules, choose};
 pub(crate) use commit_log::Replacing;
+pub(crate) use home::Home;
 pub(crate) use merge::merge;
 pub(crate) use pace::{Pace, yield_to_others};
-pub(crate) use table::{LakeRuntime, LakeTable};
+pub(crate) use table::{LakeRuntime, LakeTable, Mark};
 pub(crate) use vacuum::{Unnamed, delete, list, names_of, remove_empty_dates};

@@ -108,7 +108,8 @@ impl Door {
     pub const ALL: [Self; 7] =
         [Self::ScouterGrpc, Self::OtlpGrpc, Self::OtlpHttp, Self::ScouterHttp, Self::RabbitMq, Self::Redis, Self::Kafka];
 
-    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+    /// The door with this number, if there is one.
+    pub fn from_number(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|door| *door as u8 == byte)
     }
 }

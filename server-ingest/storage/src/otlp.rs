@@ -46,12 +46,12 @@ impl Envelope {
     }
 
     /// The field of the request that holds `ResourceSpans`.
-    pub(crate) fn resource_spans_field(self) -> u32 {
+    pub fn resource_spans_field(self) -> u32 {
         self as u32
     }
 
     /// The field of the request that holds monitoring records, if it has one.
-    pub(crate) fn records_field(self) -> Option<u32> {
+    pub fn records_field(self) -> Option<u32> {
         match self {
             Self::Otlp => None,
             Self::Scouter => Some(3),

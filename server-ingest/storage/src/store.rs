@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::columns::Table;
+use crate::lake::Objects;
 use crate::log::{Frame, Log, LogStats, Position, Replay, Then};
 
 mod applier;
@@ -42,12 +43,14 @@ mod maintainer;
 mod open;
 mod options;
 mod partition;
+mod shared;
 mod stats;
 mod tables;
 
 #[cfg(test)]
 mod tests;
 
+pub use applier::{Offered, Settled};
 pub use cut::Cut;
 pub use error::StoreError;
 pub use open::Recovery;
@@ -57,21 +60,29 @@ pub use stats::{MaintenanceStats, StoreStats, TableStats};
 use applier::Shared;
 use folder::FolderLock;
 use handover::Taker;
+use shared::SharedTables;
 use stats::Counters;
 
 /// Where frames come from.
 #[derive(Debug)]
 enum Source {
     Log(Arc<Log>),
-    ReadOnly { last: Position },
+    /// A log that servers share, of which this store is given frames.
+    Shared {
+        tables: SharedTables,
+        objects: Objects,
+    },
+    ReadOnly {
+        last: Position,
+    },
 }
 
 #[derive(Debug)]
 struct Threads {
-    applier: JoinHandle<()>,
+    /// `None` where frames are given to the store.
+    applier: Option<(JoinHandle<()>, Taker)>,
     flusher: JoinHandle<()>,
     maintainer: JoinHandle<()>,
-    frames: Taker,
 }
 
 /// The storage of one server, or of a stopped server's folder.
@@ -143,9 +154,15 @@ impl Store {
     pub async fn cut(&self, table: Table) -> Result<Cut, StoreError> {
         self.wait_applied().await?;
         let shared = Arc::clone(&self.shared);
+        let tables = self.shared_tables().cloned();
         // Finishing the builders may take longer than a reactor should be kept.
-        let cut = tokio::task::spawn_blocking(move || shared.hot().cut(table, &shared.trace_index)).await;
-        cut.map_err(|_| StoreError::Closed)
+        let cut = tokio::task::spawn_blocking(move || {
+            if let Some(tables) = tables {
+                tables.look(&shared, table)?;
+            }
+            Ok(shared.hot().cut(table, &shared.trace_index))
+        });
+        cut.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Waits until there is a durable frame after `position`. Cancel-safe.
@@ -165,7 +182,7 @@ impl Store {
     pub fn frames_after(&self, after: Position) -> Result<Replay, StoreError> {
         match &self.source {
             Source::Log(log) => Ok(log.replay(after)),
-            Source::ReadOnly { .. } => Err(StoreError::ReadOnly),
+            Source::Shared { .. } | Source::ReadOnly { .. } => Err(StoreError::ReadOnly),
         }
     }
 
@@ -227,12 +244,16 @@ impl Store {
             let _ = tokio::time::timeout(deadline, self.flush()).await;
         }
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (Some(threads), Source::Log(log)) = (threads, &self.source) else { return Ok(()) };
+        let Some(threads) = threads else { return Ok(()) };
+        let log = match &self.source {
+            Source::Log(log) => Some(Arc::clone(log)),
+            Source::Shared { .. } | Source::ReadOnly { .. } => None,
+        };
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (log, shared) = (Arc::clone(log), Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
         let (done, ended) = tokio::sync::oneshot::channel();
         let closing = move || {
-            let closed = close(&log, &shared, threads);
+            let closed = close(log.as_deref(), &shared, threads);
             // Readers may take the folder next; they must not be mistaken for us.
             let _ = lock.as_ref().map(|lock| lock.set_holder(""));
             drop(lock);
@@ -264,7 +285,7 @@ impl Store {
         }
         match &self.source {
             Source::Log(log) => log.failed().map(|error| error.to_string()),
-            Source::ReadOnly { .. } => None,
+            Source::Shared { .. } | Source::ReadOnly { .. } => None,
         }
     }
 
@@ -313,7 +334,7 @@ impl Store {
             last_flush: Duration::from_micros(Counters::get(&counters.last_flush_micros)),
             log: match &self.source {
                 Source::Log(log) => log.stats(),
-                Source::ReadOnly { .. } => LogStats::default(),
+                Source::Shared { .. } | Source::ReadOnly { .. } => LogStats::default(),
             },
             tables: tables.collect(),
         }
@@ -323,6 +344,7 @@ impl Store {
     pub fn durable(&self) -> Position {
         match &self.source {
             Source::Log(log) => log.durable(),
+            Source::Shared { .. } => self.shared.hot().applied(),
             Source::ReadOnly { last } => *last,
         }
     }
@@ -354,10 +376,10 @@ impl Store {
 }
 
 /// The end of a store, blocking. Frames whose append began before the closing are still taken.
-fn close(log: &Log, shared: &Shared, threads: Threads) -> Result<(), StoreError> {
+fn close(log: Option<&Log>, shared: &Shared, threads: Threads) -> Result<(), StoreError> {
     // The log hands all frames over, then the applier sees the end of the queue.
-    let log_closed = log.close();
-    let applied = threads.applier.join();
+    let log_closed = log.map_or(Ok(()), Log::close);
+    let applied = threads.applier.map_or(Ok(()), |(applier, _)| applier.join());
     shared.flush.stop();
     let flushed = threads.flusher.join();
     // It was stopped before, and its panics are its own.
@@ -369,7 +391,8 @@ fn close(log: &Log, shared: &Shared, threads: Threads) -> Result<(), StoreError>
     let last = shared.flush.flushed.borrow().outcome.clone();
     let committed = last.map_err(StoreError::Lake)?;
     // Everything is in the tables: nothing of the log is needed but its name and the ids of recent batches.
-    if committed >= log.durable()
+    if let Some(log) = log
+        && committed >= log.durable()
         && let Err(error) = log.empty(shared.unneeded(committed))
     {
         tracing::warn!(error = &error as &dyn std::error::Error, "log not emptied, its files stay");
@@ -382,8 +405,11 @@ impl Drop for Store {
         let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(threads) = threads else { return };
         self.shared.abandon();
-        threads.frames.abandon();
-        for thread in [threads.applier, threads.flusher, threads.maintainer] {
+        if let Some((applier, frames)) = threads.applier {
+            frames.abandon();
+            let _ = applier.join();
+        }
+        for thread in [threads.flusher, threads.maintainer] {
             let _ = thread.join();
         }
     }

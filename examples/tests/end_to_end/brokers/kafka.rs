@@ -8,7 +8,7 @@ use rdkafka::{
 };
 use tokio::process::Command;
 
-use super::{PASSWORD, Settings};
+use super::{PASSWORD, Settings, installed};
 
 /// As in examples/kafka/pom.xml.
 const VERSION: &str = "4.1.1";
@@ -74,14 +74,7 @@ pub(super) async fn command(folder: &Path, port: u16, tls: u16, [plain, controll
 }
 
 fn java(class: &str) -> Command {
-    let jars = match std::env::var_os("SCOUTER_KAFKA") {
-        Some(folder) => folder.into(),
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(Into::into);
-            let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache"))).expect("there is a home");
-            cache.join("scouter").join(format!("kafka-{VERSION}"))
-        }
-    };
+    let jars = installed("SCOUTER_KAFKA", &format!("kafka-{VERSION}"));
     assert!(jars.is_dir(), "there is no Kafka in {}; scripts/setup.sh gets it", jars.display());
     let mut command = Command::new("java");
     // A small one: it has little to do, and other tests have the machine too.

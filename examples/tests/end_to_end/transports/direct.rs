@@ -14,18 +14,23 @@ use crate::{
 /// A server that can be killed and started again at its addresses.
 pub(crate) struct Receiver {
     folder: TempDir,
-    pub(super) addresses: Addresses,
+    pub(crate) addresses: Addresses,
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
     server: Option<Server>,
 }
 
 impl Receiver {
     /// With these flags beside those for its folder and free ports.
     pub(crate) async fn start(flags: &[&str]) -> Self {
+        Self::start_in(flags.iter().map(|flag| (*flag).to_owned()).collect(), Vec::new()).await
+    }
+
+    /// The same, with variables too.
+    pub(crate) async fn start_in(flags: Vec<String>, variables: Vec<(String, String)>) -> Self {
         let folder = TempDir::new().expect("a folder for the test");
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let server = Server::start_with(&folder, &Addresses::free(), &flags).await;
-        Self { folder, addresses: server.addresses.clone(), flags, server: Some(server) }
+        let server = Server::start_in(&folder, &Addresses::free(), &flags, &variables).await;
+        Self { folder, addresses: server.addresses.clone(), flags, variables, server: Some(server) }
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -37,7 +42,7 @@ impl Receiver {
     }
 
     pub(crate) async fn revive(&mut self) {
-        self.server = Some(Server::start_with(&self.folder, &self.addresses, &self.flags).await);
+        self.server = Some(Server::start_in(&self.folder, &self.addresses, &self.flags, &self.variables).await);
     }
 
     /// CPU time of its process so far.

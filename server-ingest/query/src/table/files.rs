@@ -114,18 +114,26 @@ fn bytes_of(literal: &ScalarValue) -> Option<&[u8]> {
     }
 }
 
-/// Reads `files` with the given columns.
+/// Reads `files` of a cut with the given columns.
 pub(super) fn scan(
     state: &dyn Session,
     table: Table,
+    cut: &Cut,
     files: &[Arc<DataFile>],
     projection: Option<&Vec<usize>>,
     limit: Option<usize>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let (stored, partition) = table_schema(table);
     let schema = TableSchema::builder(Arc::clone(&stored)).with_table_partition_cols(vec![partition]).build();
-    let url = ObjectStoreUrl::local_filesystem();
     let runtime = state.runtime_env();
+    let url = match &cut.objects {
+        None => ObjectStoreUrl::local_filesystem(),
+        Some(objects) => {
+            let (root, store) = objects.store();
+            runtime.register_object_store(root, Arc::clone(store));
+            ObjectStoreUrl::parse(root)?
+        }
+    };
     let reader = CachedParquetFileReaderFactory::new(runtime.object_store(&url)?, runtime.cache_manager.get_file_metadata_cache());
     let reader = PagedReaders(reader);
     let source = ParquetSource::new(schema)

@@ -6,62 +6,18 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use rdkafka::{
-    Message as _,
-    message::{BorrowedMessage, Headers as _},
-};
-use scouter_storage::log::{BatchId, Door};
-use scouter_tonic::broker::{BATCH_ID, CONTENT_TYPE};
+use scouter_storage::log::Door;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::{BATCH, dead::DeadLetters};
+use super::BATCH;
 use crate::{
     admission::Share,
-    consumer::{ConsumerError, Fate, Message, Taker},
+    consumer::{ConsumerError, Fate, Taker},
+    ingest::Message,
+    kafka::{DeadLetters, Fetched, Partition},
 };
-
-/// Topic and number.
-pub(super) type Partition = (String, i32);
-
-/// A message, copied out of the library's memory.
-#[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) partition: Partition,
-    pub(super) offset: i64,
-    pub(super) content_type: Option<String>,
-    pub(super) payload: Bytes,
-    id: Option<BatchId>,
-}
-
-impl From<&BorrowedMessage<'_>> for Fetched {
-    fn from(message: &BorrowedMessage<'_>) -> Self {
-        let header = |name: &str| {
-            let mut headers = message.headers()?.iter();
-            headers.find(|header| header.key.eq_ignore_ascii_case(name)).and_then(|header| header.value)
-        };
-        Self {
-            partition: (message.topic().to_owned(), message.partition()),
-            offset: message.offset(),
-            content_type: header(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value).into_owned()),
-            payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
-            id: header(BATCH_ID).and_then(|value| value.try_into().ok()).map(BatchId),
-        }
-    }
-}
-
-impl Fetched {
-    #[cfg(test)]
-    pub(super) fn new(partition: Partition, offset: i64, payload: Bytes) -> Self {
-        Self { partition, offset, content_type: None, payload, id: None }
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.payload.len()
-    }
-}
 
 /// What became of a batch.
 #[derive(Debug, Default)]
@@ -89,7 +45,7 @@ impl Batch {
         runtime: &Handle,
     ) -> Self {
         let stop = stop.child_token();
-        let (sender, done) = mpsc::channel();
+        let (sender, done) = mpsc::sync_channel(1);
         let (taker, share, dead, its_stop) = (taker.clone(), Arc::clone(share), Arc::clone(dead), stop.clone());
         runtime.spawn(async move {
             let (taker, share, dead, stop) = (&taker, &share, &dead, &its_stop);
@@ -140,7 +96,7 @@ async fn fate(
                 reason,
                 "a message cannot be stored; it is with the dead ones"
             );
-            dead.bury(message, &reason).await.map(|()| true)
+            Ok(dead.bury(message, &reason).await.map(|()| true)?)
         }
     }
 }

@@ -16,8 +16,11 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 
-use super::batch::{Batch, Done, Fetched, Partition};
-use crate::consumer::ConsumerError;
+use super::batch::{Batch, Done};
+use crate::{
+    consumer::ConsumerError,
+    kafka::{Fetched, Partition},
+};
 
 /// Longer than a store that is stuck keeps a request waiting.
 const SETTLE: Duration = Duration::from_secs(15);

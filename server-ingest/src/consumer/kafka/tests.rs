@@ -1,10 +1,7 @@
 use bytes::Bytes;
 
-use super::{
-    batch::{Fetched, summary},
-    member,
-};
-use crate::consumer::ConsumerError;
+use super::{batch::summary, member};
+use crate::{consumer::ConsumerError, kafka::Fetched};
 
 fn message(partition: i32, offset: i64) -> Fetched {
     Fetched::new(("topic".to_owned(), partition), offset, Bytes::new())

@@ -1,24 +1,23 @@
 //! The Delta log of one table: reading its newest version, publishing the next one, checkpoints.
 
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
-use deltalake_core::checkpoints::create_checkpoint_from_table_url_and_cleanup;
+use deltalake_core::checkpoints::{cleanup_metadata, create_checkpoint};
 use deltalake_core::kernel::transaction::CommitData;
 use deltalake_core::kernel::{Action, Add, LogicalFileView, MetadataExt, Remove, StructType, Transaction, new_metadata};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::{DeltaTableBuilder, DeltaTableError};
+use deltalake_core::{DeltaTable, DeltaTableError};
 use serde_json::json;
-use url::Url;
-use uuid::Uuid;
 
 use super::damage;
+use super::home::{Home, log_dir, transactions};
 use super::schema::{FORMAT_VERSION_KEY, PARTITION, delta_schema, time_column};
-use super::{DataFile, LakeError, Snapshot};
+use super::table::TablePlace;
+use super::{DataFile, LakeError, LakeRuntime, Mark, Snapshot};
 use crate::columns::Table;
 use crate::log::Position;
 
@@ -30,36 +29,79 @@ const LOG_RETENTION: &str = "interval 1 days";
 /// nearly every small file is merged.
 const REMOVED_FILE_RETENTION: &str = "interval 1 hours";
 
-/// Reads the newest version of the table in `dir`. `Snapshot::default()` when there is none.
-pub(super) async fn load(table: Table, dir: &Path, app_id: &str) -> Result<Snapshot, LakeError> {
-    let log_dir = log_dir(dir);
-    match load_undamaged(table, dir, app_id).await {
-        Ok(snapshot) => damage::check_commits(&log_dir).map(|()| snapshot),
-        Err(error) => Err(damage::blame(&log_dir, error)),
+/// Reads the newest version of the table. `Snapshot::default()` when there is none. Blocking.
+pub(super) fn load(place: &TablePlace, runtime: &LakeRuntime) -> Result<Snapshot, LakeError> {
+    if !place.home.is_table(&place.dir)? {
+        return Ok(Snapshot::default());
+    }
+    let loaded = runtime.run(load_undamaged(place));
+    match &place.home {
+        Home::Folder => {
+            let log_dir = log_dir(&place.dir);
+            match loaded {
+                Ok(snapshot) => damage::check_commits(&log_dir).map(|()| snapshot),
+                Err(error) => Err(damage::blame(&log_dir, error)),
+            }
+        }
+        Home::Objects(objects) => {
+            let mut snapshot = loaded?;
+            if let Some(version) = snapshot.version {
+                snapshot.sources = Arc::new(transactions::positions(objects, &place.dir, version)?);
+            }
+            Ok(snapshot)
+        }
     }
 }
 
-async fn load_undamaged(table: Table, dir: &Path, app_id: &str) -> Result<Snapshot, LakeError> {
-    let failed = |source| LakeError::delta("read", dir, source);
-    if !is_table(dir)? {
-        return Ok(Snapshot::default());
-    }
-    let delta = DeltaTableBuilder::from_url(url_of(dir)).map_err(failed)?.load().await.map_err(failed)?;
+async fn load_undamaged(place: &TablePlace) -> Result<Snapshot, LakeError> {
+    let failed = |source| LakeError::delta("read", &place.dir, source);
+    let delta = place.home.delta_table(&place.dir).map_err(failed)?.load().await.map_err(failed)?;
     let state = delta.snapshot().map_err(failed)?;
-    check_schema(table, dir, &state.schema())?;
-    let position = state.transaction_version(delta.log_store().as_ref(), app_id).await.map_err(failed)?;
-    let time_column = time_column(table);
-    let files = state.log_data().iter().map(|file| data_file(dir, time_column, &file)).collect::<Result<Vec<_>, _>>()?;
+    check_schema(place.table, &place.dir, &state.schema())?;
+    let position = match &place.app_id {
+        Some(app_id) => state.transaction_version(delta.log_store().as_ref(), app_id).await.map_err(failed)?,
+        None => None,
+    };
+    let files = state.log_data().iter().map(|file| file_in_table(place, &file)).collect::<Result<Vec<_>, _>>()?;
     let position = Position(position.map_or(0, |position| u64::try_from(position).unwrap_or(0)));
     let version = i64::try_from(state.version()).expect("Delta versions are below 2^63");
-    Ok(Snapshot { version: Some(version), position, files })
+    Ok(Snapshot { version: Some(version), position, files, sources: Arc::default() })
+}
+
+/// The newest version, from the commits after `snapshot`; `None` when they say something that only [`load`] reads. Blocking; for shared
+/// tables.
+pub(super) fn catch_up(place: &TablePlace, snapshot: &Snapshot) -> Result<Option<Snapshot>, LakeError> {
+    let (Home::Objects(objects), Some(mut version)) = (&place.home, snapshot.version) else { return Ok(None) };
+    let mut files = snapshot.files.clone();
+    let mut sources = BTreeMap::clone(&snapshot.sources);
+    while let Some(commit) = objects.commit(&place.dir, version + 1)? {
+        version += 1;
+        let mut gone = HashSet::new();
+        for line in commit.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(Action::Add(add)) => {
+                    let date = add.partition_values.get(PARTITION).and_then(Option::as_deref);
+                    files.push(data_file(place, &add.path, add.size, date, add.stats.as_deref())?);
+                }
+                Ok(Action::Remove(remove)) => drop(gone.insert(place.dir.join(remove.path))),
+                Ok(Action::Txn(_) | Action::CommitInfo(_)) => {}
+                // What the table is has changed, or another program wrote it.
+                Ok(_) | Err(_) => return Ok(None),
+            }
+        }
+        if !gone.is_empty() {
+            files.retain(|file| !gone.contains(&file.path));
+        }
+        transactions::of_commit(&commit, &mut sources);
+    }
+    Ok(Some(Snapshot { version: Some(version), position: snapshot.position, files, sources: Arc::new(sources) }))
 }
 
 /// The actions of the commit that adds `files`; the first commit of a table also says what the table is.
-pub(super) fn actions(table: Table, dir: &Path, created: bool, files: &[DataFile]) -> Result<(Vec<Action>, DeltaOperation), LakeError> {
+pub(super) fn actions(place: &TablePlace, created: bool, files: &[DataFile]) -> Result<(Vec<Action>, DeltaOperation), LakeError> {
     let mut actions = Vec::with_capacity(files.len() + 3);
     let operation = if created {
-        let (definition, operation) = definition(table, dir)?;
+        let (definition, operation) = definition(place)?;
         actions.extend(definition);
         operation
     } else {
@@ -67,7 +109,7 @@ pub(super) fn actions(table: Table, dir: &Path, created: bool, files: &[DataFile
         DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None }
     };
     for file in files {
-        actions.push(Action::Add(add(table, dir, file)?));
+        actions.push(Action::Add(add(place, file)?));
     }
     Ok((actions, operation))
 }
@@ -75,8 +117,7 @@ pub(super) fn actions(table: Table, dir: &Path, created: bool, files: &[DataFile
 /// The actions of a commit that puts `added` in the place of `removed`. `expired` rows are gone for good; others are the same rows in
 /// other files, which Delta calls no change of data.
 pub(super) fn replacing_actions(
-    table: Table,
-    dir: &Path,
+    place: &TablePlace,
     removed: &[Arc<DataFile>],
     added: &[DataFile],
     why: &Replacing,
@@ -86,7 +127,7 @@ pub(super) fn replacing_actions(
     let mut actions = Vec::with_capacity(removed.len() + added.len() + 1);
     for file in removed {
         actions.push(Action::Remove(Remove {
-            path: relative_path(dir, file),
+            path: relative_path(&place.dir, file),
             data_change,
             deletion_timestamp: Some(now),
             extended_file_metadata: Some(true),
@@ -96,7 +137,7 @@ pub(super) fn replacing_actions(
         }));
     }
     for file in added {
-        actions.push(Action::Add(Add { data_change, ..add(table, dir, file)? }));
+        actions.push(Action::Add(Add { data_change, ..add(place, file)? }));
     }
     let operation = match why {
         Replacing::Merged { target_bytes } => {
@@ -107,19 +148,14 @@ pub(super) fn replacing_actions(
     Ok((actions, operation))
 }
 
-/// The bytes of a commit: the actions, and the position that the table holds after it when they add rows.
-pub(super) fn commit_bytes(
-    dir: &Path,
-    actions: Vec<Action>,
-    operation: DeltaOperation,
-    appended: Option<(&str, Position)>,
-) -> Result<Vec<u8>, LakeError> {
-    let transaction = appended.map(|(app_id, position)| {
-        let version = i64::try_from(position.0).expect("positions are counted from 1 and stay below 2^63");
-        Transaction::new_with_last_update(app_id, version, Some(Utc::now().timestamp_millis()))
-    });
-    let metadata = HashMap::from([("isBlindAppend".to_owned(), json!(appended.is_some()))]);
-    let data = CommitData::new(actions, operation, metadata, transaction.into_iter().collect());
+/// The bytes of a commit: the actions, and the positions that the table holds after it when they add rows.
+pub(super) fn commit_bytes(dir: &Path, actions: Vec<Action>, operation: DeltaOperation, appended: &[Mark]) -> Result<Vec<u8>, LakeError> {
+    let transaction = |mark: &Mark| {
+        let version = i64::try_from(mark.position).expect("positions stay below 2^63");
+        Transaction::new_with_last_update(&*mark.source, version, Some(Utc::now().timestamp_millis()))
+    };
+    let metadata = HashMap::from([("isBlindAppend".to_owned(), json!(!appended.is_empty()))]);
+    let data = CommitData::new(actions, operation, metadata, appended.iter().map(transaction).collect());
     let bytes = data.get_bytes().map_err(|error| LakeError::delta("written", dir, error.into()))?;
     Ok(bytes.to_vec())
 }
@@ -139,81 +175,24 @@ pub(crate) enum Replacing {
     },
 }
 
-/// How [`publish`] ended.
+/// How publishing a commit ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Published {
-    /// The commit is on disk.
+    /// The commit is there, durably.
     Yes,
     /// Another writer has made this version; nothing of ours is visible.
     VersionTaken,
 }
 
-/// Makes `bytes` the commit of `version` if there is none, whole and synced: written aside, synced, linked to its name, the
-/// folder synced. After an error it is unknown whether the version exists.
-pub(super) fn publish(dir: &Path, version: i64, bytes: &[u8]) -> Result<Published, LakeError> {
-    let log_dir = log_dir(dir);
-    // The name delta-rs gives to such files, so that every reader passes over one that a crash left behind.
-    let aside = log_dir.join(format!("_commit_{}.json.tmp", Uuid::new_v4()));
-    let named = log_dir.join(format!("{version:020}.json"));
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&aside)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    let linked = write().and_then(|()| fs::hard_link(&aside, &named));
-    let _ = fs::remove_file(&aside);
-    match linked {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Published::VersionTaken),
-        Err(error) => return Err(LakeError::io("write the commit", &named, error)),
-    }
-    sync_folder(&log_dir)?;
-    Ok(Published::Yes)
-}
-
-/// Syncs the commit of `version` and its folder: for a commit that may have been published by an attempt that failed after it.
-pub(super) fn sync_commit(dir: &Path, version: i64) -> Result<(), LakeError> {
-    let named = log_dir(dir).join(format!("{version:020}.json"));
-    match File::open(&named).and_then(|file| file.sync_all()) {
-        Ok(()) => {}
-        // Cleaned up behind a checkpoint, so old enough.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(LakeError::io("sync", &named, error)),
-    }
-    sync_folder(&log_dir(dir))
-}
-
-/// Writes the checkpoint of `version`, syncs it, and deletes commit files that are past their retention.
-pub(super) async fn checkpoint(dir: &Path, version: i64) -> Result<(), LakeError> {
-    let number = u64::try_from(version).expect("Delta versions are not negative");
-    create_checkpoint_from_table_url_and_cleanup(url_of(dir), number, Some(false), None)
-        .await
-        .map_err(|source| LakeError::delta("checkpointed", dir, source))?;
-    sync_checkpoint(dir, version)?;
-    // A second call, so that no commit file goes before the checkpoint that replaces it is on disk.
-    let table = deltalake_core::open_table_with_version(url_of(dir), number).await;
-    let table = table.map_err(|source| LakeError::delta("read", dir, source))?;
-    deltalake_core::checkpoints::cleanup_metadata(&table, None).await.map_err(|source| LakeError::delta("cleaned up", dir, source))?;
-    Ok(())
-}
-
-fn sync_checkpoint(dir: &Path, version: i64) -> Result<(), LakeError> {
-    let log_dir = log_dir(dir);
-    let prefix = format!("{version:020}.checkpoint");
-    let entries = fs::read_dir(&log_dir).map_err(|error| LakeError::io("list", &log_dir, error))?;
-    for entry in entries {
-        let path = entry.map_err(|error| LakeError::io("list", &log_dir, error))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(&prefix) || name == "_last_checkpoint" {
-            File::open(&path).and_then(|file| file.sync_all()).map_err(|error| LakeError::io("sync", &path, error))?;
-        }
-    }
-    sync_folder(&log_dir)
-}
-
-/// Makes the names in a folder survive power loss.
-pub(super) fn sync_folder(dir: &Path) -> Result<(), LakeError> {
-    File::open(dir).and_then(|folder| folder.sync_all()).map_err(|error| LakeError::io("sync the folder", dir, error))
+/// Writes the checkpoint of `version`, durably, and deletes commit files that are past their retention. Blocking.
+pub(super) fn checkpoint(place: &TablePlace, runtime: &LakeRuntime, version: i64) -> Result<(), LakeError> {
+    let (dir, number) = (&place.dir, u64::try_from(version).expect("Delta versions are not negative"));
+    let open = async || -> Result<DeltaTable, DeltaTableError> { place.home.delta_table(dir)?.with_version(number).load().await };
+    runtime.run(async { create_checkpoint(&open().await?, None).await }).map_err(|source| LakeError::delta("checkpointed", dir, source))?;
+    place.home.settle_checkpoint(dir, version)?;
+    // After that, so that no commit file goes before the checkpoint that replaces it is safe.
+    let cleaned = runtime.run(async { cleanup_metadata(&open().await?, None).await });
+    cleaned.map(drop).map_err(|source| LakeError::delta("cleaned up", dir, source))
 }
 
 /// `date` as Delta and the folder names have it.
@@ -222,33 +201,8 @@ pub(super) fn date_text(date: i32) -> String {
     day.format("%Y-%m-%d").to_string()
 }
 
-pub(super) fn log_dir(dir: &Path) -> PathBuf {
-    dir.join("_delta_log")
-}
-
-fn url_of(dir: &Path) -> Url {
-    Url::from_directory_path(dir).expect("the storage folder was made absolute when the store was opened")
-}
-
-fn is_table(dir: &Path) -> Result<bool, LakeError> {
-    let log_dir = log_dir(dir);
-    let entries = match fs::read_dir(&log_dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(LakeError::io("list", &log_dir, error)),
-    };
-    for entry in entries {
-        let name = entry.map_err(|error| LakeError::io("list", &log_dir, error))?.file_name();
-        let name = name.to_string_lossy();
-        // A crash before the first commit leaves the folder, perhaps with a file that has no name yet.
-        if name == "_last_checkpoint" || (name.ends_with(".json") && name.starts_with(|first: char| first.is_ascii_digit())) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn definition(table: Table, dir: &Path) -> Result<([Action; 2], DeltaOperation), LakeError> {
+fn definition(place: &TablePlace) -> Result<([Action; 2], DeltaOperation), LakeError> {
+    let (table, dir) = (place.table, place.dir.as_path());
     let failed = |source| LakeError::delta("written", dir, source);
     let json_failed = |error| failed(DeltaTableError::SerializeLogJson { json_err: error });
     let schema = delta_schema(table).map_err(|source| LakeError::Arrow { table: table.name(), source })?;
@@ -266,7 +220,7 @@ fn definition(table: Table, dir: &Path) -> Result<([Action; 2], DeltaOperation),
         serde_json::from_value(json!({"minReaderVersion": 1, "minWriterVersion": 2})).map_err(json_failed)?;
     let operation = DeltaOperation::Create {
         mode: SaveMode::ErrorIfExists,
-        location: url_of(dir),
+        location: place.home.url_of(dir),
         protocol: protocol.clone(),
         metadata: metadata.clone(),
     };
@@ -278,18 +232,21 @@ fn relative_path(dir: &Path, file: &DataFile) -> String {
     relative.to_string_lossy().into_owned()
 }
 
-fn add(table: Table, dir: &Path, file: &DataFile) -> Result<Add, LakeError> {
-    let path = relative_path(dir, file);
+fn add(place: &TablePlace, file: &DataFile) -> Result<Add, LakeError> {
+    let path = relative_path(&place.dir, file);
     let date = date_text(file.date);
     let mut stats = json!({"numRecords": file.rows});
     if let (Some(min), Some(max)) = (timestamp_text(file.min_time_micros), timestamp_text(file.max_time_micros)) {
-        let column = time_column(table);
+        let column = time_column(place.table);
         stats["minValues"] = json!({column: min});
         stats["maxValues"] = json!({column: max});
         stats["nullCount"] = json!({column: 0});
     }
-    let modified = fs::metadata(&file.path).and_then(|metadata| metadata.modified());
-    let modified = modified.map_err(|error| LakeError::io("read", &file.path, error))?;
+    let modified = match place.home {
+        Home::Folder => place.home.written(&file.path).map_err(|error| LakeError::io("read", &file.path, error))?,
+        // Just now; asking for the second would be one more request.
+        Home::Objects(_) => SystemTime::now(),
+    };
     Ok(Add {
         path,
         partition_values: HashMap::from([(PARTITION.to_owned(), Some(date))]),
@@ -305,27 +262,31 @@ fn timestamp_text(micros: Option<i64>) -> Option<String> {
     DateTime::from_timestamp_micros(micros?).map(|time| time.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
-fn data_file(dir: &Path, time_column: &str, view: &LogicalFileView) -> Result<Arc<DataFile>, LakeError> {
-    let unsupported = |what| LakeError::Unsupported { path: dir.to_owned(), what };
+fn file_in_table(place: &TablePlace, view: &LogicalFileView) -> Result<Arc<DataFile>, LakeError> {
     if view.deletion_vector_descriptor().is_some() {
-        return Err(unsupported("deletion vectors"));
+        return Err(LakeError::Unsupported { path: place.dir.clone(), what: "deletion vectors" });
     }
-    let name = view.path();
+    let date = view.partition_values_map().remove(PARTITION).flatten();
+    data_file(place, &view.path(), view.size(), date.as_deref(), view.stats().as_deref())
+}
+
+/// A file as the table's log describes it.
+fn data_file(place: &TablePlace, name: &str, size: i64, date: Option<&str>, stats: Option<&str>) -> Result<Arc<DataFile>, LakeError> {
+    let unsupported = |what| LakeError::Unsupported { path: place.dir.clone(), what };
     if name.contains("://") {
         return Err(unsupported("files outside its folder"));
     }
-    let path = dir.join(name.as_ref());
-    let date = view.partition_values_map().remove(PARTITION).flatten();
-    let date = date.as_deref().and_then(parse_date).ok_or_else(|| unsupported("files without a date"))?;
-    let stats = view.stats().and_then(|stats| serde_json::from_str::<serde_json::Value>(&stats).ok()).unwrap_or_default();
+    let path = place.dir.join(name);
+    let date = date.and_then(parse_date).ok_or_else(|| unsupported("files without a date"))?;
+    let stats = stats.and_then(|stats| serde_json::from_str::<serde_json::Value>(stats).ok()).unwrap_or_default();
     let rows = match stats["numRecords"].as_u64() {
         Some(rows) => rows,
-        None => super::parquet_file::count_rows(&path)?,
+        None => super::parquet_file::count_rows(&place.home, &path)?,
     };
-    let time = |bound: &str| stats[bound][time_column].as_str();
+    let time = |bound: &str| stats[bound][time_column(place.table)].as_str();
     Ok(Arc::new(DataFile {
         path,
-        size_bytes: u64::try_from(view.size()).unwrap_or(0),
+        size_bytes: u64::try_from(size).unwrap_or(0),
         rows,
         date,
         min_time_micros: time("minValues").and_then(parse_micros),

@@ -97,6 +97,18 @@ pub enum LakeError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// Another server has taken over the source of rows that were to be committed, and has committed some of them. Nothing was committed now.
+    #[error("{source_name} was taken over: {path} has its rows before {found}, and these begin at {expected}", path = path.display())]
+    TakenOver {
+        /// The table's folder.
+        path: PathBuf,
+        /// The source.
+        source_name: String,
+        /// The position that the table has.
+        found: u64,
+        /// The one that it was to have.
+        expected: u64,
+    },
     /// A test asked for a failure here.
     #[error("failure asked for at {point:?}")]
     Injected {

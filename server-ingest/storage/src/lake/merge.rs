@@ -8,7 +8,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +25,6 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
-use super::commit_log;
 use super::pace::{Pace, PacedFile};
 use super::parquet_file::{CREATED_BY, FileFormat};
 use super::table::TablePlace;
@@ -72,16 +71,9 @@ pub(crate) fn merge(place: &TablePlace, inputs: &[Arc<DataFile>], pace: &mut Pac
         Ok(merge) => merge,
         Err(left_out) => return Ok(Err(left_out)),
     };
-    let folder = place.dir.join(format!("{}={}", super::schema::PARTITION, commit_log::date_text(date)));
-    let path = folder.join(format!("{}.parquet", uuid::Uuid::now_v7()));
-    let written = merge.write(&path, date, pace).and_then(|file| commit_log::sync_folder(&folder).map(|()| file));
-    match written {
-        Ok(file) => Ok(Ok(Merged { file, duplicates: merge.duplicates })),
-        Err(error) => {
-            let _ = fs::remove_file(&path);
-            Err(error)
-        }
-    }
+    let path = place.new_file(date);
+    let file = place.home.write_file(&path, |local| merge.write(local, &path, date, pace))?;
+    Ok(Ok(Merged { file, duplicates: merge.duplicates }))
 }
 
 /// One input: its rows in order, a batch at a time.
@@ -140,7 +132,7 @@ impl<'a> Merge<'a> {
 
     fn add_input(&mut self, input: &DataFile, inputs: usize) -> Result<Result<(), NotMergeable>, LakeError> {
         let left_out = |why: String| Ok(Err(NotMergeable { path: input.path.clone(), why }));
-        let file = File::open(&input.path).map_err(|error| LakeError::io("open", &input.path, error))?;
+        let file = self.place.home.open(&input.path).map_err(|error| LakeError::io("open", &input.path, error))?;
         let options = ArrowReaderOptions::new().with_schema(Arc::clone(&self.place.format.schema));
         let builder = match ParquetRecordBatchReaderBuilder::try_new_with_options(file, options) {
             Ok(builder) => builder,
@@ -175,10 +167,11 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    fn write(&mut self, path: &Path, date: i32, pace: &mut Pace<'_>) -> Result<DataFile, LakeError> {
+    /// Writes the file `path`, as `local` until it is whole.
+    fn write(&mut self, local: &Path, path: &Path, date: i32, pace: &mut Pace<'_>) -> Result<DataFile, LakeError> {
         let parquet = |source| LakeError::Parquet { path: path.to_owned(), source };
         let format = Arc::clone(&self.place.format);
-        let file = File::create_new(path).map_err(|error| LakeError::io("create", path, error))?;
+        let file = File::create_new(local).map_err(|error| LakeError::io("create", local, error))?;
         let options = ArrowWriterOptions::new().with_properties(properties(&format)).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(PacedFile::new(file), Arc::clone(&format.schema), options);
         let mut writer = writer.map_err(parquet)?;
@@ -196,8 +189,8 @@ impl<'a> Merge<'a> {
             writer.write(&batch).map_err(parquet)?;
             pace.rest()?;
         }
-        let size_bytes = writer.into_inner().map_err(parquet)?.finish().map_err(|error| LakeError::io("sync", path, error))?;
-        index.write_for(path);
+        let size_bytes = writer.into_inner().map_err(parquet)?.finish().map_err(|error| LakeError::io("sync", local, error))?;
+        index.write_for(&self.place.home, path);
         let (min_time_micros, max_time_micros) = times.unzip();
         Ok(DataFile { path: path.to_owned(), size_bytes, rows, date, min_time_micros, max_time_micros })
     }

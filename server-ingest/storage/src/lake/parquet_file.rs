@@ -24,6 +24,7 @@ use parquet::schema::types::{ColumnDescPtr, TypePtr};
 
 use super::LakeError;
 use super::gather::{Column, PIECE_ROWS, Plain};
+use super::home::Home;
 use super::order::{DateRows, RowPlace, Run, runs};
 use super::pages::{Workbench, write_nothing};
 use super::schema::{file_schema, leaf_types, time_column};
@@ -260,9 +261,9 @@ fn sync(file: &File) -> io::Result<u64> {
 }
 
 /// Rows of a file, from its footer: for files of writers that keep no statistics.
-pub(super) fn count_rows(path: &Path) -> Result<u64, LakeError> {
+pub(super) fn count_rows(home: &Home, path: &Path) -> Result<u64, LakeError> {
     use parquet::file::reader::FileReader;
-    let file = File::open(path).map_err(|error| LakeError::io("open", path, error))?;
+    let file = home.open(path).map_err(|error| LakeError::io("open", path, error))?;
     let reader = parquet::file::reader::SerializedFileReader::new(file);
     let reader = reader.map_err(|source| LakeError::Parquet { path: path.to_owned(), source })?;
     Ok(u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0))

@@ -1,5 +1,6 @@
 //! The files of one version of a table.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,9 @@ pub struct Snapshot {
     pub version: Option<i64>,
     /// Every row of this table that came in at or before this position is in `files`, and none that came in after it.
     pub position: Position,
+    /// Of a table that several servers share: by source, the position before which it holds every row. The position above is then counted
+    /// by this process alone.
+    pub sources: Arc<BTreeMap<String, u64>>,
     /// The files, oldest commit first for those this process wrote. Shared, so that the next version costs no copy of them.
     pub files: Vec<Arc<DataFile>>,
 }

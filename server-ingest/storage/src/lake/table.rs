@@ -1,7 +1,6 @@
 //! One table: committing units to it, exactly once, and putting files in the place of others.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::commit_log::{self, Published, Replacing};
+use super::home::Home;
 use super::order::{DateRows, order_by_date, runs};
 use super::parquet_file::FileFormat;
 use super::trace_index::{self, TraceIndexBuilder};
@@ -26,30 +26,56 @@ pub(super) const CHECKPOINT_COMMITS: u32 = 100;
 /// Attempts of one commit against other writers before it is given back to the caller, who backs off.
 const COMMIT_ATTEMPTS: u32 = 10;
 
+/// A file that waits longer than this for its commit is written anew: whoever cleans up a shared table deletes what no version names after a
+/// grace that is many times as long.
+const STALE_UPLOAD: Duration = Duration::from_secs(60);
+
+/// A shared table that was not looked at for so long is read anew: commits that it lacks may have been cleaned up.
+const STALE_SNAPSHOT: Duration = Duration::from_secs(3600);
+
 /// The runtime on which delta-rs reads and checkpoints; everything else here is plain blocking work of the calling thread.
-/// Make it, use it and drop it on a thread that belongs to no other runtime.
-pub(crate) struct LakeRuntime(Runtime);
+/// Make and use it on a thread that drives no other runtime.
+pub(crate) struct LakeRuntime(Option<Runtime>);
 
 impl LakeRuntime {
     pub(crate) fn new() -> io::Result<Self> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        Ok(Self(runtime.worker_threads(1).max_blocking_threads(4).thread_name("scouter-lake").enable_all().build()?))
+        Ok(Self(Some(runtime.worker_threads(1).max_blocking_threads(4).thread_name("scouter-lake").enable_all().build()?)))
     }
 
-    fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        self.0.block_on(work)
+    pub(super) fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.0.as_ref().expect("it is there until it is dropped").block_on(work)
     }
+}
+
+impl Drop for LakeRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Waiting for its threads is not allowed where this may be dropped: inside a task of another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// How far a commit brings a table in what it takes from one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The application id: the log's UUID, or the name of a log's partition.
+    pub(crate) source: Arc<str>,
+    /// Of a shared table: the rows begin here, and the table must have none of later ones.
+    pub(crate) begins: u64,
+    /// What the table holds afterwards.
+    pub(crate) position: u64,
 }
 
 /// One table of the lake, for its only writer in this process.
 pub(crate) struct LakeTable {
-    table: Table,
-    dir: PathBuf,
-    app_id: String,
-    format: Arc<FileFormat>,
+    place: TablePlace,
     snapshot: Arc<Snapshot>,
     /// The last attempt ended without knowing what is on disk: `snapshot` must be read again before the next one.
     stale: bool,
+    /// When the table was last read.
+    looked: Instant,
     /// Files of attempts that failed. Deleted when a fresh snapshot shows that no commit names them.
     doubtful: Vec<PathBuf>,
     /// Files that a commit took out of the table since it was opened, and when. Who reads an older snapshot holds the file too.
@@ -61,16 +87,28 @@ pub(crate) struct LakeTable {
 #[derive(Debug, Clone)]
 pub(crate) struct TablePlace {
     pub(super) table: Table,
+    pub(super) home: Home,
     pub(super) dir: PathBuf,
     pub(super) format: Arc<FileFormat>,
-    app_id: String,
+    /// Of the log whose rows the table holds; `None` if they are of sources that servers share.
+    pub(super) app_id: Option<Arc<str>>,
 }
 
 impl TablePlace {
     /// The files that the newest version on disk names, whoever wrote it.
     pub(super) fn named_on_disk(&self, runtime: &LakeRuntime) -> Result<HashSet<PathBuf>, LakeError> {
-        let snapshot = runtime.run(commit_log::load(self.table, &self.dir, &self.app_id))?;
+        let snapshot = commit_log::load(self, runtime)?;
         Ok(snapshot.files.iter().map(|file| file.path.clone()).collect())
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// A new file for rows of a date.
+    pub(super) fn new_file(&self, date: i32) -> PathBuf {
+        let folder = self.dir.join(format!("{}={}", super::schema::PARTITION, commit_log::date_text(date)));
+        folder.join(format!("{}.parquet", Uuid::now_v7()))
     }
 }
 
@@ -88,46 +126,65 @@ pub(crate) struct Commit {
 }
 
 impl LakeTable {
-    /// Opens the table in `tables/<name>`; a table that does not exist is made by its first commit. `tables` is absolute.
-    pub(crate) fn open(runtime: &LakeRuntime, tables: &Path, table: Table, app_id: Uuid, fault: FaultHook) -> Result<Self, LakeError> {
+    /// Opens the table in `tables/<name>`; a table that does not exist is made by its first commit. `tables` is absolute. In folders the
+    /// rows are of the log `app_id`.
+    pub(crate) fn open(
+        runtime: &LakeRuntime,
+        home: Home,
+        tables: &Path,
+        table: Table,
+        app_id: Uuid,
+        fault: FaultHook,
+    ) -> Result<Self, LakeError> {
         let dir = tables.join(table.name());
-        let app_id = app_id.to_string();
         let format = FileFormat::new(table).map_err(|source| LakeError::Parquet { path: dir.clone(), source })?;
-        let format = Arc::new(format);
-        let snapshot = Arc::new(runtime.run(commit_log::load(table, &dir, &app_id))?);
-        Ok(Self { table, dir, app_id, format, snapshot, stale: false, doubtful: Vec::new(), taken_out: Vec::new(), fault })
+        let app_id = home.objects().is_none().then(|| app_id.to_string().into());
+        let place = TablePlace { table, home, dir, format: Arc::new(format), app_id };
+        let snapshot = Arc::new(commit_log::load(&place, runtime)?);
+        Ok(Self { place, snapshot, stale: false, looked: Instant::now(), doubtful: Vec::new(), taken_out: Vec::new(), fault })
     }
 
     pub(crate) fn table(&self) -> Table {
-        self.table
+        self.place.table
     }
 
     pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
     }
 
-    /// Adds the rows of one unit, whose last frame is `position`; a unit that is in the table already is not added again.
+    /// Adds the rows of one unit, whose last frame is `position`; a unit that is in the table already is not added again. `marks` say how
+    /// far a shared table gets by it.
     /// Blocking; durable when it answers. After an error the same unit must be tried again, alone.
-    pub(crate) fn commit(&mut self, runtime: &LakeRuntime, batches: &[RecordBatch], position: Position) -> Result<Commit, LakeError> {
+    pub(crate) fn commit(
+        &mut self,
+        runtime: &LakeRuntime,
+        batches: &[RecordBatch],
+        position: Position,
+        marks: &[Mark],
+    ) -> Result<Commit, LakeError> {
         let mut files: Vec<DataFile> = Vec::new();
+        let mut written = Instant::now();
         for _ in 0..COMMIT_ATTEMPTS {
             if self.stale {
                 self.refresh(runtime)?;
             }
-            if self.snapshot.position >= position
-                && let Some(version) = self.snapshot.version
-            {
+            if let Some(version) = self.has_unit(position, marks)? {
                 self.doubtful.extend(files.into_iter().map(|file| file.path));
                 self.delete_doubtful();
-                commit_log::sync_commit(&self.dir, version)?;
+                self.place.home.settle(&self.place.dir, version)?;
+                self.reach(position);
                 return Ok(Commit { snapshot: Arc::clone(&self.snapshot), files: 0, rows: 0, bytes: 0 });
             }
+            if self.is_shared() && written.elapsed() > STALE_UPLOAD {
+                self.doubtful.extend(files.drain(..).map(|file| file.path));
+            }
             if files.is_empty() {
+                written = Instant::now();
                 files = self.write_files(batches)?;
             }
-            let published = self.fault.check(FaultPoint::AfterParquet, self.table).and_then(|()| self.publish(&files, position));
+            let published = self.fault.check(FaultPoint::AfterParquet, self.table()).and_then(|()| self.publish(&files, position, marks));
             match published {
-                Ok(Published::Yes) => return Ok(self.adopt(files, position)),
+                Ok(Published::Yes) => return Ok(self.adopt(files, position, marks)),
                 Ok(Published::VersionTaken) => self.stale = true,
                 Err(error) => {
                     self.stale = true;
@@ -137,13 +194,47 @@ impl LakeTable {
             }
         }
         self.doubtful.extend(files.into_iter().map(|file| file.path));
-        Err(LakeError::Contended { path: self.dir.clone(), attempts: COMMIT_ATTEMPTS })
+        Err(LakeError::Contended { path: self.place.dir.clone(), attempts: COMMIT_ATTEMPTS })
+    }
+
+    /// The version that has a unit, if one does.
+    ///
+    /// # Errors
+    /// [`LakeError::TakenOver`] when the table has some of its rows: then they came by way of another server.
+    fn has_unit(&self, position: Position, marks: &[Mark]) -> Result<Option<i64>, LakeError> {
+        if !self.is_shared() {
+            return Ok(self.snapshot.version.filter(|_| self.snapshot.position >= position));
+        }
+        let found = |mark: &Mark| self.snapshot.sources.get(&*mark.source).copied().unwrap_or(0);
+        if marks.iter().all(|mark| found(mark) >= mark.position) {
+            return Ok(self.snapshot.version);
+        }
+        match marks.iter().find(|mark| found(mark) > mark.begins) {
+            None => Ok(None),
+            Some(mark) => Err(LakeError::TakenOver {
+                path: self.place.dir.clone(),
+                source_name: mark.source.to_string(),
+                found: found(mark),
+                expected: mark.begins,
+            }),
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.place.home.objects().is_some()
+    }
+
+    /// What this process has applied up to `position` is in the snapshot. Of other tables the commits say so.
+    fn reach(&mut self, position: Position) {
+        if self.is_shared() && self.snapshot.position < position {
+            self.snapshot = Arc::new(Snapshot { position, ..Snapshot::clone(&self.snapshot) });
+        }
     }
 
     /// Work that follows some commits and that no reader waits for: a checkpoint when one is due.
     pub(crate) fn maintain(&self, runtime: &LakeRuntime) -> Result<(), LakeError> {
         match self.snapshot.version {
-            Some(version) if (version + 1) % i64::from(CHECKPOINT_COMMITS) == 0 => runtime.run(commit_log::checkpoint(&self.dir, version)),
+            Some(version) if (version + 1) % i64::from(CHECKPOINT_COMMITS) == 0 => commit_log::checkpoint(&self.place, runtime, version),
             _ => Ok(()),
         }
     }
@@ -191,18 +282,18 @@ impl LakeTable {
             if !removed.iter().all(|file| named.contains(file.path.as_path())) {
                 return Ok(false);
             }
-            self.fault.check(FaultPoint::BeforeReplace, self.table)?;
-            let (actions, operation) = commit_log::replacing_actions(self.table, &self.dir, removed, added, &why)?;
-            let bytes = commit_log::commit_bytes(&self.dir, actions, operation, None)?;
+            self.fault.check(FaultPoint::BeforeReplace, self.table())?;
+            let (actions, operation) = commit_log::replacing_actions(&self.place, removed, added, &why)?;
+            let bytes = commit_log::commit_bytes(&self.place.dir, actions, operation, &[])?;
             // Until the answer is known to be good.
             self.stale = true;
-            if commit_log::publish(&self.dir, version + 1, &bytes)? == Published::Yes {
-                self.fault.check(FaultPoint::AfterReplace, self.table)?;
+            if self.place.home.publish(&self.place.dir, version + 1, bytes)? == Published::Yes {
+                self.fault.check(FaultPoint::AfterReplace, self.table())?;
                 self.stale = false;
                 return Ok(true);
             }
         }
-        Err(LakeError::Contended { path: self.dir.clone(), attempts: COMMIT_ATTEMPTS })
+        Err(LakeError::Contended { path: self.place.dir.clone(), attempts: COMMIT_ATTEMPTS })
     }
 
     fn adopt_replacement(&mut self, removed: &[Arc<DataFile>], added: Vec<DataFile>) {
@@ -210,7 +301,8 @@ impl LakeTable {
         let (out, mut files): (Vec<_>, Vec<_>) = self.snapshot.files.iter().cloned().partition(|file| gone.contains(file.path.as_path()));
         files.extend(added.into_iter().map(Arc::new));
         let version = self.snapshot.version.map(|version| version + 1);
-        self.snapshot = Arc::new(Snapshot { version, position: self.snapshot.position, files });
+        let sources = Arc::clone(&self.snapshot.sources);
+        self.snapshot = Arc::new(Snapshot { version, position: self.snapshot.position, sources, files });
         let now = Instant::now();
         self.taken_out.extend(out.into_iter().map(|file| (file, now)));
     }
@@ -239,8 +331,13 @@ impl LakeTable {
         self.taken_out.iter().map(|(file, _)| file.as_ref())
     }
 
+    /// Lets go of files that were taken out at least `grace` ago, where another server deletes them.
+    pub(crate) fn forget_taken_out(&mut self, grace: Duration) {
+        self.taken_out.retain(|(_, since)| since.elapsed() < grace);
+    }
+
     pub(crate) fn place(&self) -> TablePlace {
-        TablePlace { table: self.table, dir: self.dir.clone(), format: Arc::clone(&self.format), app_id: self.app_id.clone() }
+        self.place.clone()
     }
 
     /// Reads the table again if what is on disk is not known. The rows of the snapshot may then be more than readers were told.
@@ -248,8 +345,26 @@ impl LakeTable {
         if self.stale { self.refresh(runtime) } else { Ok(()) }
     }
 
+    /// Reads what others have committed to a shared table, unless it was read within `age`.
+    pub(crate) fn look(&mut self, runtime: &LakeRuntime, age: Duration) -> Result<(), LakeError> {
+        if self.is_shared() && (self.stale || self.looked.elapsed() >= age) { self.refresh(runtime) } else { Ok(()) }
+    }
+
     fn refresh(&mut self, runtime: &LakeRuntime) -> Result<(), LakeError> {
-        let mut fresh = runtime.run(commit_log::load(self.table, &self.dir, &self.app_id))?;
+        let looked = Instant::now();
+        let newer = if self.looked.elapsed() < STALE_SNAPSHOT { commit_log::catch_up(&self.place, &self.snapshot)? } else { None };
+        let mut fresh = match newer {
+            Some(newer) if newer.version == self.snapshot.version => {
+                (self.looked, self.stale) = (looked, false);
+                self.delete_doubtful();
+                return Ok(());
+            }
+            Some(newer) => newer,
+            None => commit_log::load(&self.place, runtime)?,
+        };
+        if self.is_shared() {
+            fresh.position = self.snapshot.position;
+        }
         // A file that is still there stays the same object, so that its holders are counted together.
         let mut known: HashMap<&Path, &Arc<DataFile>> = self.snapshot.files.iter().map(|file| (file.path.as_path(), file)).collect();
         for file in &mut fresh.files {
@@ -260,35 +375,34 @@ impl LakeTable {
         let now = Instant::now();
         self.taken_out.extend(known.into_values().map(|file| (Arc::clone(file), now)));
         self.snapshot = Arc::new(fresh);
-        self.stale = false;
+        (self.looked, self.stale) = (looked, false);
         self.delete_doubtful();
         Ok(())
     }
 
-    /// Best effort: a file that stays is named by no commit and costs only room.
+    /// Best effort: a file that stays is named by no commit and costs only room. In an object store a commit whose answer was lost may
+    /// still come to be; there the search for unnamed files finds them later.
     fn delete_doubtful(&mut self) {
+        if self.is_shared() {
+            self.doubtful.clear();
+        }
         if self.doubtful.is_empty() {
             return;
         }
         let named: HashSet<&Path> = self.snapshot.files.iter().map(|file| file.path.as_path()).collect();
         for path in self.doubtful.drain(..).filter(|path| !named.contains(path.as_path())) {
-            remove_data_file(&path);
+            self.place.remove_data_file(&path);
         }
     }
 
     fn write_files(&self, batches: &[RecordBatch]) -> Result<Vec<DataFile>, LakeError> {
-        let runs = order_by_date(self.table, batches).map_err(|source| LakeError::Arrow { table: self.table.name(), source })?;
-        let log_dir = commit_log::log_dir(&self.dir);
-        if !log_dir.is_dir() {
-            fs::create_dir_all(&log_dir).map_err(|error| LakeError::io("create", &log_dir, error))?;
-            commit_log::sync_folder(&self.dir)?;
-            commit_log::sync_folder(self.dir.parent().expect("a table's folder is in the tables' folder"))?;
-        }
+        let runs = order_by_date(self.table(), batches).map_err(|source| LakeError::Arrow { table: self.table().name(), source })?;
+        self.place.home.prepare_table(&self.place.dir)?;
         let mut files = Vec::with_capacity(runs.len());
         for run in runs {
             let written = self.write_file(batches, &run, &mut files);
             if let Err(error) = written {
-                files.iter().for_each(|file: &DataFile| remove_data_file(&file.path));
+                files.iter().for_each(|file: &DataFile| self.place.remove_data_file(&file.path));
                 return Err(error);
             }
         }
@@ -296,56 +410,53 @@ impl LakeTable {
     }
 
     fn write_file(&self, batches: &[RecordBatch], rows: &DateRows, files: &mut Vec<DataFile>) -> Result<(), LakeError> {
-        let folder = self.dir.join(format!("{}={}", super::schema::PARTITION, commit_log::date_text(rows.date)));
-        if !folder.is_dir() {
-            fs::create_dir(&folder).map_err(|error| LakeError::io("create", &folder, error))?;
-            commit_log::sync_folder(&self.dir)?;
-        }
-        let path = folder.join(format!("{}.parquet", Uuid::now_v7()));
-        let facts = match self.format.write_synced(&path, batches, rows) {
-            Ok(facts) => facts,
-            Err(error) => {
-                let _ = fs::remove_file(&path);
-                return Err(error);
-            }
-        };
-        let mut index = TraceIndexBuilder::for_table(self.table);
+        let path = self.place.new_file(rows.date);
+        let facts = self.place.home.write_file(&path, |local| self.place.format.write_synced(local, batches, rows))?;
+        let mut index = TraceIndexBuilder::for_table(self.table());
         for run in runs(&rows.order) {
             index.add_rows(&batches[run.batch], run.range());
         }
-        index.write_for(&path);
+        index.write_for(&self.place.home, &path);
         let (min_time_micros, max_time_micros) = facts.time_range_micros.unzip();
         files.push(DataFile { path, size_bytes: facts.size_bytes, rows: facts.rows, date: rows.date, min_time_micros, max_time_micros });
-        commit_log::sync_folder(&folder)
+        Ok(())
     }
 
-    fn publish(&self, files: &[DataFile], position: Position) -> Result<Published, LakeError> {
+    fn publish(&self, files: &[DataFile], position: Position, marks: &[Mark]) -> Result<Published, LakeError> {
         let version = self.snapshot.version.map_or(0, |version| version + 1);
-        let (actions, operation) = commit_log::actions(self.table, &self.dir, version == 0, files)?;
-        let bytes = commit_log::commit_bytes(&self.dir, actions, operation, Some((&self.app_id, position)))?;
-        let published = commit_log::publish(&self.dir, version, &bytes)?;
+        let (actions, operation) = commit_log::actions(&self.place, version == 0, files)?;
+        let of_log = self.place.app_id.iter().map(|log| Mark { source: Arc::clone(log), begins: 0, position: position.0 });
+        let marks: Vec<Mark> = of_log.chain(marks.iter().cloned()).collect();
+        let bytes = commit_log::commit_bytes(&self.place.dir, actions, operation, &marks)?;
+        let published = self.place.home.publish(&self.place.dir, version, bytes)?;
         if published == Published::Yes {
-            self.fault.check(FaultPoint::AfterCommit, self.table)?;
+            self.fault.check(FaultPoint::AfterCommit, self.table())?;
         }
         Ok(published)
     }
 
-    fn adopt(&mut self, files: Vec<DataFile>, position: Position) -> Commit {
+    fn adopt(&mut self, files: Vec<DataFile>, position: Position, marks: &[Mark]) -> Commit {
         let (rows, bytes) = files.iter().fold((0, 0), |(rows, bytes), file| (rows + file.rows, bytes + file.size_bytes));
         let added = files.len() as u64;
         let mut all = Vec::with_capacity(self.snapshot.files.len() + files.len());
         all.extend(self.snapshot.files.iter().cloned());
         all.extend(files.into_iter().map(Arc::new));
         let version = Some(self.snapshot.version.map_or(0, |version| version + 1));
-        self.snapshot = Arc::new(Snapshot { version, position, files: all });
+        let mut sources = Arc::clone(&self.snapshot.sources);
+        if !marks.is_empty() {
+            Arc::make_mut(&mut sources).extend(marks.iter().map(|mark| (mark.source.to_string(), mark.position)));
+        }
+        self.snapshot = Arc::new(Snapshot { version, position, sources, files: all });
         Commit { snapshot: Arc::clone(&self.snapshot), files: added, rows, bytes }
     }
 }
 
-/// Best effort, with its index.
-fn remove_data_file(path: &Path) {
-    let _ = fs::remove_file(path);
-    if let Some(index) = trace_index::index_path(path) {
-        let _ = fs::remove_file(index);
+impl TablePlace {
+    /// Best effort, with its index.
+    fn remove_data_file(&self, path: &Path) {
+        let _ = self.home.remove(path);
+        if let Some(index) = trace_index::index_path(path) {
+            let _ = self.home.remove(&index);
+        }
     }
 }

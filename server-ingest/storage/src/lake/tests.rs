@@ -21,6 +21,7 @@ use super::order::{DateRows, order_by_date};
 use super::table::CHECKPOINT_COMMITS;
 use super::{DataFile, LakeRuntime, LakeTable};
 use crate::columns::Table;
+use crate::lake::Home;
 use crate::log::Position;
 use crate::store::FaultHook;
 use rows::{DAY_MICROS, Row, batch, unique_column};
@@ -41,7 +42,7 @@ impl Lake {
     }
 
     fn open_as(&self, table: Table, app_id: Uuid) -> LakeTable {
-        LakeTable::open(&self.runtime, self.folder.path(), table, app_id, FaultHook::default()).unwrap()
+        LakeTable::open(&self.runtime, Home::Folder, self.folder.path(), table, app_id, FaultHook::default()).unwrap()
     }
 }
 
@@ -91,7 +92,7 @@ fn committed_rows_are_read_back_in_order_and_the_table_opens_again() {
         let batches = [batch(table, &Row::some(0..150)), batch(table, &Row::some(150..400))];
         let mut open = lake.open(table);
         assert_eq!(open.snapshot().version, None);
-        let commit = open.commit(&lake.runtime, &batches, Position(7)).unwrap();
+        let commit = open.commit(&lake.runtime, &batches, Position(7), &[]).unwrap();
         assert_eq!((commit.files, commit.rows), (2, 400), "{table:?}: one file a date");
 
         let snapshot = commit.snapshot;
@@ -136,9 +137,9 @@ fn rows_are_sorted_by_date_service_and_time() {
 fn a_unit_is_in_the_table_once_however_often_it_is_committed() {
     let lake = Lake::new();
     let unit = [batch(Table::Spans, &Row::some(0..10))];
-    lake.open(Table::Spans).commit(&lake.runtime, &unit, Position(3)).unwrap();
+    lake.open(Table::Spans).commit(&lake.runtime, &unit, Position(3), &[]).unwrap();
     for mut open in [lake.open(Table::Spans), lake.open(Table::Spans)] {
-        let again = open.commit(&lake.runtime, &unit, Position(3)).unwrap();
+        let again = open.commit(&lake.runtime, &unit, Position(3), &[]).unwrap();
         assert_eq!((again.files, again.snapshot.version, again.snapshot.rows()), (0, Some(0), 10));
     }
 }
@@ -150,9 +151,9 @@ fn a_unit_another_handle_has_committed_meanwhile_is_found_in_the_fresh_snapshot_
     let second = [batch(Table::Spans, &Row::some(10..30))];
     let (mut one, mut other) = (lake.open(Table::Spans), lake.open(Table::Spans));
     for unit in [(&first, Position(1)), (&second, Position(2))] {
-        one.commit(&lake.runtime, unit.0, unit.1).unwrap();
+        one.commit(&lake.runtime, unit.0, unit.1, &[]).unwrap();
     }
-    let commit = other.commit(&lake.runtime, &second, Position(2)).unwrap();
+    let commit = other.commit(&lake.runtime, &second, Position(2), &[]).unwrap();
     assert_eq!((commit.files, commit.snapshot.rows(), commit.snapshot.version), (0, 30, Some(1)));
     let named: BTreeSet<_> = commit.snapshot.files.iter().map(|file| file.path.clone()).collect();
     assert_eq!(parquet_files(lake.folder.path()), named);
@@ -165,8 +166,8 @@ fn commits_of_other_writers_are_built_upon() {
     let mut other = lake.open_as(Table::Psi, Uuid::new_v4());
     for round in 1..=5_u64 {
         let start = i64::try_from(round).unwrap() * 100;
-        one.commit(&lake.runtime, &[batch(Table::Psi, &Row::some(start..start + 3))], Position(round)).unwrap();
-        other.commit(&lake.runtime, &[batch(Table::Psi, &Row::some(start + 50..start + 54))], Position(round)).unwrap();
+        one.commit(&lake.runtime, &[batch(Table::Psi, &Row::some(start..start + 3))], Position(round), &[]).unwrap();
+        other.commit(&lake.runtime, &[batch(Table::Psi, &Row::some(start + 50..start + 54))], Position(round), &[]).unwrap();
     }
     let last = lake.open(Table::Psi);
     assert_eq!((last.snapshot().version, last.snapshot().rows(), last.snapshot().position), (Some(9), 35, Position(5)));
@@ -181,7 +182,7 @@ fn a_checkpoint_is_written_and_read() {
     let commits = i64::from(CHECKPOINT_COMMITS) + 5;
     for number in 0..commits {
         let position = Position(u64::try_from(number).unwrap() + 1);
-        open.commit(&lake.runtime, &[batch(Table::Custom, &Row::some(number..number + 1))], position).unwrap();
+        open.commit(&lake.runtime, &[batch(Table::Custom, &Row::some(number..number + 1))], position, &[]).unwrap();
         open.maintain(&lake.runtime).unwrap();
     }
     let log = lake.folder.path().join("custom_drift/_delta_log");
@@ -203,7 +204,7 @@ fn a_checkpoint_is_written_and_read() {
 #[test]
 fn columns_are_encoded_by_what_they_hold() {
     let lake = Lake::new();
-    let commit = lake.open(Table::Spans).commit(&lake.runtime, &[batch(Table::Spans, &Row::some(0..1000))], Position(1)).unwrap();
+    let commit = lake.open(Table::Spans).commit(&lake.runtime, &[batch(Table::Spans, &Row::some(0..1000))], Position(1), &[]).unwrap();
     let file = SerializedFileReader::new(File::open(&commit.snapshot.files[0].path).unwrap()).unwrap();
     let group = file.metadata().row_group(0);
     let check = |name: &str, is_dictionary: bool, has_statistics: bool, has_bloom_filter: bool| {
@@ -234,21 +235,21 @@ fn a_folder_in_the_way_is_named_in_the_error() {
     let folder = TempDir::new().unwrap();
     let runtime = LakeRuntime::new().unwrap();
     let in_the_way = folder.path().join("spans");
-    let mut open = LakeTable::open(&runtime, folder.path(), Table::Spans, Uuid::new_v4(), FaultHook::default()).unwrap();
+    let mut open = LakeTable::open(&runtime, Home::Folder, folder.path(), Table::Spans, Uuid::new_v4(), FaultHook::default()).unwrap();
     fs::write(&in_the_way, b"a file").unwrap();
-    let error = open.commit(&runtime, &[batch(Table::Spans, &Row::some(0..1))], Position(1)).unwrap_err();
+    let error = open.commit(&runtime, &[batch(Table::Spans, &Row::some(0..1))], Position(1), &[]).unwrap_err();
     assert!(error.to_string().contains(&in_the_way.display().to_string()), "{error}");
     // The same unit goes through when the obstacle is gone.
     fs::remove_file(&in_the_way).unwrap();
-    assert_eq!(open.commit(&runtime, &[batch(Table::Spans, &Row::some(0..1))], Position(1)).unwrap().rows, 1);
+    assert_eq!(open.commit(&runtime, &[batch(Table::Spans, &Row::some(0..1))], Position(1), &[]).unwrap().rows, 1);
 }
 
 #[test]
 fn a_table_with_other_columns_is_refused_by_name() {
     let lake = Lake::new();
-    lake.open(Table::Psi).commit(&lake.runtime, &[batch(Table::Psi, &Row::some(0..1))], Position(1)).unwrap();
+    lake.open(Table::Psi).commit(&lake.runtime, &[batch(Table::Psi, &Row::some(0..1))], Position(1), &[]).unwrap();
     fs::rename(lake.folder.path().join("psi_drift"), lake.folder.path().join("spc_drift")).unwrap();
-    let opened = LakeTable::open(&lake.runtime, lake.folder.path(), Table::Spc, lake.app_id, FaultHook::default());
+    let opened = LakeTable::open(&lake.runtime, Home::Folder, lake.folder.path(), Table::Spc, lake.app_id, FaultHook::default());
     let error = opened.err().unwrap().to_string();
     assert!(error.contains("spc_drift") && error.contains("value is missing"), "{error}");
 }

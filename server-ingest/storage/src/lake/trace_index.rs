@@ -7,7 +7,6 @@
 //! Invariant: an index only saves work. It is not synced; a missing or broken one is made again from the data file.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 
 use super::DataFile;
+use super::home::{Home, Objects};
 use crate::columns::Table;
 
 /// Folder of the indexes in the folder of the table. Delta leaves names that begin with `_` alone.
@@ -73,9 +73,9 @@ impl TraceIndexBuilder {
     }
 
     /// Writes the index of `data_file`. Best effort: without it, it is made at the first lookup.
-    pub(super) fn write_for(self, data_file: &Path) {
+    pub(super) fn write_for(self, home: &Home, data_file: &Path) {
         let Some(ids) = self.sorted() else { return };
-        if let Err(error) = write(data_file, &ids) {
+        if let Err(error) = write(home, data_file, &ids) {
             tracing::debug!(error = &error as &dyn std::error::Error, "trace index not written");
         }
     }
@@ -88,7 +88,7 @@ impl TraceIndexBuilder {
     }
 }
 
-fn write(data_file: &Path, ids: &[u32]) -> io::Result<()> {
+fn write(home: &Home, data_file: &Path, ids: &[u32]) -> io::Result<()> {
     let Some(path) = index_path(data_file) else { return Ok(()) };
     let mut bytes = Vec::with_capacity(HEADER_BYTES + 4 * ids.len());
     bytes.extend_from_slice(&MAGIC);
@@ -99,26 +99,12 @@ fn write(data_file: &Path, ids: &[u32]) -> io::Result<()> {
     ids.iter().for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
     let checksum = crc32c::crc32c(&bytes[16..]);
     bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
-    // Each writer its own name, since a lookup may make the same index.
-    let aside = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4()));
-    let written = fs::write(&aside, &bytes).or_else(|error| match (error.kind(), path.parent()) {
-        (io::ErrorKind::NotFound, Some(folder)) => fs::create_dir(folder).or_else(ignore_existing).and_then(|()| fs::write(&aside, &bytes)),
-        _ => Err(error),
-    });
-    let renamed = written.and_then(|()| fs::rename(&aside, &path));
-    if renamed.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    renamed
-}
-
-fn ignore_existing(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
+    home.put(&path, bytes)
 }
 
 /// `None` when there is none that can be believed.
-fn read(data_file: &Path) -> Option<Vec<u32>> {
-    let bytes = fs::read(index_path(data_file)?).ok()?;
+fn read(home: &Home, data_file: &Path) -> Option<Vec<u32>> {
+    let bytes = home.read(&index_path(data_file)?).ok()?;
     let (header, body) = bytes.split_at_checked(HEADER_BYTES)?;
     let u32_at = |at: usize| header[at..at + 4].try_into().map(u32::from_le_bytes).ok();
     let count = header[16..24].try_into().map(u64::from_le_bytes).ok()?;
@@ -130,8 +116,8 @@ fn read(data_file: &Path) -> Option<Vec<u32>> {
     Some(body.as_chunks::<4>().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect())
 }
 
-fn read_from_data(data_file: &Path) -> Result<Vec<u32>, ParquetError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(data_file)?)?;
+fn read_from_data(home: &Home, data_file: &Path) -> Result<Vec<u32>, ParquetError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(home.open(data_file)?)?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["trace_id"]);
     let mut index = TraceIndexBuilder::for_table(Table::Spans);
     for batch in builder.with_projection(mask).with_batch_size(8192).build()? {
@@ -148,6 +134,7 @@ fn read_from_data(data_file: &Path) -> Result<Vec<u32>, ParquetError> {
 pub struct TraceIndex {
     budget_bytes: usize,
     may_write: bool,
+    home: Home,
     held: Mutex<Held>,
 }
 
@@ -165,8 +152,8 @@ struct Entry {
 
 impl TraceIndex {
     /// Holds up to `budget_bytes`. Without `may_write` nothing on disk is changed.
-    pub(crate) fn new(budget_bytes: usize, may_write: bool) -> Self {
-        Self { budget_bytes, may_write, held: Mutex::default() }
+    pub(crate) fn new(budget_bytes: usize, may_write: bool, home: Home) -> Self {
+        Self { budget_bytes, may_write, home, held: Mutex::default() }
     }
 
     /// Of each file whether it may hold a span of one of the traces. Blocking: an index that is not in memory is read, or made from its
@@ -175,6 +162,10 @@ impl TraceIndex {
         let wanted: Vec<u32> = trace_ids.iter().map(|id| fingerprint(id)).collect();
         let has = |ids: &[u32]| wanted.iter().any(|id| ids.binary_search(id).is_ok());
         files.iter().map(|file| self.of(&file.path).is_none_or(|ids| has(&ids))).collect()
+    }
+
+    pub(crate) fn objects(&self) -> Option<&Objects> {
+        self.home.objects()
     }
 
     /// Bytes held.
@@ -202,15 +193,15 @@ impl TraceIndex {
     }
 
     fn load(&self, path: &Path) -> Option<Vec<u32>> {
-        if let Some(ids) = read(path) {
+        if let Some(ids) = read(&self.home, path) {
             return Some(ids);
         }
-        let ids = read_from_data(path).inspect_err(|error| {
+        let ids = read_from_data(&self.home, path).inspect_err(|error| {
             tracing::warn!(file = %path.display(), error = error as &dyn std::error::Error, "no trace index can be made, the file is searched");
         });
         let ids = ids.ok()?;
         if self.may_write
-            && let Err(error) = write(path, &ids)
+            && let Err(error) = write(&self.home, path, &ids)
         {
             tracing::debug!(error = &error as &dyn std::error::Error, "trace index not written");
         }

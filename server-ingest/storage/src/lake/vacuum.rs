@@ -9,10 +9,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::home::{Home, folder};
 use super::table::TablePlace;
 use super::{DataFile, LakeError, LakeRuntime, trace_index};
 
@@ -24,43 +24,34 @@ pub(crate) struct Unnamed {
 
 impl Unnamed {
     /// Takes in what a listing found, which `is_named` knows by name, and gives up to `most` files that have been unnamed for `grace`.
-    pub(crate) fn due(&mut self, listed: Vec<PathBuf>, is_named: impl Fn(&Path) -> bool, grace: Duration, most: usize) -> Vec<PathBuf> {
+    pub(crate) fn due(
+        &mut self,
+        home: &Home,
+        listed: Vec<PathBuf>,
+        is_named: impl Fn(&Path) -> bool,
+        grace: Duration,
+        most: usize,
+    ) -> Vec<PathBuf> {
         let now = Instant::now();
         let unnamed = listed.into_iter().filter(|path| !is_named(path));
         self.since = unnamed.map(|path| (self.since.get(&path).copied().unwrap_or(now), path)).map(|(since, path)| (path, since)).collect();
-        let is_due = |(path, since): &(&PathBuf, &Instant)| since.elapsed() >= grace && age(path).is_some_and(|age| age >= grace);
+        let is_due = |(path, since): &(&PathBuf, &Instant)| since.elapsed() >= grace && age(home, path).is_some_and(|age| age >= grace);
         self.since.iter().filter(is_due).map(|(path, _)| path.clone()).take(most).collect()
     }
 }
 
 /// Since the file was last written; `None` if it is gone.
-fn age(path: &Path) -> Option<Duration> {
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
-    Some(modified.elapsed().unwrap_or_default())
+fn age(home: &Home, path: &Path) -> Option<Duration> {
+    Some(home.written(path).ok()?.elapsed().unwrap_or_default())
 }
 
 /// The data files and indexes in the folder of a table.
 pub(crate) fn list(place: &TablePlace) -> Result<Vec<PathBuf>, LakeError> {
-    let mut found = Vec::new();
-    for folder in entries(&place.dir)? {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let wanted: &[&str] = match &*name {
-            trace_index::FOLDER => &["traces", "tmp"],
-            name if name.starts_with("date=") => &["parquet"],
-            _ => continue,
-        };
-        let is_wanted = |path: &PathBuf| path.extension().and_then(|end| end.to_str()).is_some_and(|end| wanted.contains(&end));
-        found.extend(entries(&folder)?.into_iter().filter(is_wanted));
-    }
-    Ok(found)
-}
-
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, LakeError> {
-    let listed = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
-    match listed {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
-        other => other.map_err(|error| LakeError::io("list", dir, error)),
-    }
+    place.home.list(&place.dir, |folder| match folder {
+        trace_index::FOLDER => &["traces", "tmp"],
+        name if name.starts_with("date=") => &["parquet"],
+        _ => &[],
+    })
 }
 
 /// The names that stay because of `files`: theirs and their indexes'.
@@ -79,26 +70,27 @@ pub(crate) fn delete(
     let named = place.named_on_disk(runtime)?;
     let (mut files, mut bytes) = (0, 0);
     for path in paths.iter().filter(|path| !named.contains(*path)) {
-        let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
-        match fs::remove_file(path) {
-            Ok(()) => (files, bytes) = (files + 1, bytes + size),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(LakeError::io("delete", path, error)),
+        let size = place.home.remove(path).map_err(|error| LakeError::io("delete", path, error))?;
+        if size > 0 {
+            (files, bytes) = (files + 1, bytes + size);
         }
         if path.extension().is_some_and(|end| end == "parquet")
             && let Some(index) = trace_index::index_path(path)
         {
-            let _ = fs::remove_file(index);
+            let _ = place.home.remove(&index);
         }
         between()?;
     }
     Ok((files, bytes))
 }
 
-/// Removes folders of dates that are empty. To be called while nothing is written to the table.
+/// Removes folders of dates that are empty; an object store has none. To be called while nothing is written to the table.
 pub(crate) fn remove_empty_dates(place: &TablePlace, named: &HashSet<PathBuf>) {
+    if !matches!(place.home, Home::Folder) {
+        return;
+    }
     let in_use: HashSet<&Path> = named.iter().filter_map(|path| path.parent()).collect();
-    for folder in entries(&place.dir).unwrap_or_default() {
+    for folder in folder::entries(&place.dir).unwrap_or_default() {
         let is_date = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("date="));
         if is_date && !in_use.contains(folder.as_path()) {
             // Fails when something is in it.

@@ -180,7 +180,7 @@ impl FrameHeader {
         let lists = 4 * self.rejected_spans as usize;
         let payload = lists + 4 * self.rejected_records as usize;
         Ok(Frame {
-            door: Door::from_byte(self.door).ok_or("unknown door")?,
+            door: Door::from_number(self.door).ok_or("unknown door")?,
             envelope: match self.envelope {
                 1 => Envelope::Otlp,
                 2 => Envelope::Scouter,

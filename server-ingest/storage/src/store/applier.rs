@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::StoreOptions;
 use super::flusher::FlushControl;
 use super::handover::Taker;
-use super::hot::Hot;
+use super::hot::{Hot, Origin};
 use super::maintainer::MaintenanceControl;
 use super::stats::Counters;
 use crate::lake::TraceIndex;
@@ -32,9 +32,22 @@ pub(super) struct Shared {
     pub(super) options: StoreOptions,
     /// Frames after it are still read by somebody beside the tables.
     needed_after: AtomicU64,
+    /// Where frames come from a shared log: everything up to the position is in the tables, in this epoch.
+    pub(super) settled: watch::Sender<Settled>,
+    /// Whether this process merges and deletes the tables' files.
+    pub(super) maintains: AtomicBool,
     /// The threads end without finishing their work, as if the process had died.
     abandoned: AtomicBool,
     failed: OnceLock<String>,
+}
+
+/// How far the rows of a shared log are safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Positions are those of this epoch: a new one begins when rows are dropped, whose frames are to be read again.
+    pub epoch: u64,
+    /// Everything up to it is in the tables.
+    pub position: Position,
 }
 
 impl Shared {
@@ -51,6 +64,8 @@ impl Shared {
             counters: Counters::default(),
             options,
             needed_after,
+            settled: watch::Sender::new(Settled::default()),
+            maintains: AtomicBool::new(true),
             abandoned: AtomicBool::new(false),
             failed: OnceLock::new(),
         }
@@ -108,15 +123,69 @@ impl Shared {
             let full = |hot: &mut Hot| hot.bytes() > max_bytes && !self.is_abandoned();
             hot = self.room.wait_timeout_while(self.hot(), ROOM_CHECK, full).unwrap_or_else(PoisonError::into_inner).0;
         }
-        hot.apply(position, frame);
+        self.apply_now(hot, position, frame, None);
+        true
+    }
+
+    fn apply_now(&self, mut hot: MutexGuard<'_, Hot>, position: Position, frame: &Frame, origin: Option<Origin<'_>>) {
+        hot.apply(position, frame, origin);
         let many = hot.rows() >= self.options.flush_rows || hot.bytes() >= self.options.flush_bytes;
         drop(hot);
         self.applied.send_replace(position);
         if many {
             self.flush.urge();
         }
-        true
     }
+
+    /// Applies a frame of a shared log, if there is room within `patience`; gives the position that it gets.
+    pub(super) fn apply_from(&self, epoch: u64, origin: Origin<'_>, frame: &Frame, patience: Duration) -> Offered {
+        let max_bytes = self.options.hot_max_bytes;
+        let mut hot = self.hot();
+        if hot.bytes() > max_bytes {
+            drop(hot);
+            self.flush.urge();
+            hot =
+                self.room.wait_timeout_while(self.hot(), patience, |hot| hot.bytes() > max_bytes).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if hot.epoch() != epoch {
+            return Offered::OtherEpoch;
+        }
+        if hot.bytes() > max_bytes {
+            return Offered::NoRoom;
+        }
+        let position = Position(hot.applied().0 + 1);
+        self.apply_now(hot, position, frame, Some(origin));
+        Offered::Applied(position)
+    }
+
+    /// Says how far everything is in the tables.
+    pub(super) fn tell_settled(&self) {
+        let hot = self.hot();
+        let settled = Settled { epoch: hot.epoch(), position: hot.all_committed() };
+        self.settled.send_if_modified(|known| std::mem::replace(known, settled) != settled);
+    }
+
+    /// Forgets the rows that are not in the tables; positions are of a new epoch, which is given.
+    pub(super) fn drop_rows(&self) -> u64 {
+        let mut hot = self.hot();
+        hot.drop_rows();
+        let settled = Settled { epoch: hot.epoch(), position: hot.applied() };
+        self.settled.send_replace(settled);
+        drop(hot);
+        self.made_room();
+        settled.epoch
+    }
+}
+
+/// What became of a frame that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    /// Its rows can be read, and will be in the tables.
+    Applied(Position),
+    /// As many rows wait for the tables as may. Offer it again.
+    NoRoom,
+    /// Rows were dropped since that epoch: begin anew.
+    OtherEpoch,
 }
 
 /// Runs until the log has closed and all its frames are applied, or the store is abandoned.

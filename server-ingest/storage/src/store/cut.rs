@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use crate::lake::{Snapshot, TraceIndex};
+use crate::lake::{Objects, Snapshot, TraceIndex};
 use crate::log::Position;
 
 /// All rows of one table at one instant: those of `snapshot` and those of `hot`, none twice.
@@ -18,6 +18,8 @@ pub struct Cut {
     pub hot: Vec<RecordBatch>,
     /// The last frame whose rows are in the cut.
     pub position: Position,
+    /// Where the snapshot's files are, if not in folders of this machine.
+    pub objects: Option<Objects>,
     /// Tells which of the snapshot's files may hold a trace.
     pub trace_index: Arc<TraceIndex>,
 }

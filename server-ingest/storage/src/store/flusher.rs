@@ -91,17 +91,59 @@ impl FlushControl {
 pub(super) struct Flusher {
     pub(super) shared: Arc<Shared>,
     pub(super) tables: Arc<Tables>,
+    /// `None` where frames come from a log that is not ours to trim.
+    pub(super) trimmer: Option<Trimmer>,
+}
+
+/// Lets the log go of what is in the tables.
+pub(super) struct Trimmer {
     pub(super) mark: CommittedMark,
     /// What the mark says.
-    pub(super) marked: Position,
-    pub(super) trimmed: Position,
+    marked: Position,
+    trimmed: Position,
     /// When something was trimmed, or the log was last told to rest.
-    pub(super) idle_since: Instant,
+    idle_since: Instant,
+}
+
+impl Trimmer {
+    pub(super) fn new(mark: CommittedMark) -> Self {
+        Self { mark, marked: Position(0), trimmed: Position(0), idle_since: Instant::now() }
+    }
+
+    /// All tables have everything up to `committed`.
+    fn trim(&mut self, log: &Log, shared: &Shared, committed: Position, is_good: bool) -> Result<(), LakeError> {
+        let unneeded = shared.unneeded(committed);
+        if committed > self.marked || unneeded > self.trimmed {
+            shared.options.fault.check(FaultPoint::BeforeTrim, Table::Spans)?;
+            if let Err(error) = self.mark.write(committed) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "committed position not noted, the next start decodes more");
+            }
+            self.marked = committed;
+            match log.trim(unneeded) {
+                Ok(()) => self.trimmed = unneeded,
+                Err(error) => not_trimmed(shared, &error),
+            }
+            self.idle_since = Instant::now();
+        } else if is_good && self.idle_since.elapsed() >= shared.options.log_rest_after {
+            // Told again and again, as one call does not wait for what the log's other threads have to do.
+            self.idle_since = Instant::now();
+            if let Err(error) = log.rest(unneeded) {
+                not_trimmed(shared, &error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows are safe; only the disk stays used.
+fn not_trimmed(shared: &Shared, error: &LogError) {
+    Counters::add(&shared.counters.trim_failures, 1);
+    tracing::warn!(error = error as &dyn std::error::Error, "log not trimmed");
 }
 
 impl Flusher {
     /// Runs until it is told to stop; the last flush comes after that.
-    pub(super) fn run(mut self, log: &Log) {
+    pub(super) fn run(mut self, log: Option<&Log>) {
         let shared = Arc::clone(&self.shared);
         if catch_unwind(AssertUnwindSafe(|| self.work(log))).is_err() {
             shared.fail("the flusher panicked".to_owned());
@@ -110,7 +152,7 @@ impl Flusher {
         shared.flush.flushed.send_modify(|flushed| flushed.request = u64::MAX);
     }
 
-    fn work(&mut self, log: &Log) {
+    fn work(&mut self, log: Option<&Log>) {
         let mut answered = 0;
         let mut backoff = None;
         loop {
@@ -133,38 +175,19 @@ impl Flusher {
         }
     }
 
-    fn flush_and_trim(&mut self, log: &Log) -> Result<Position, LakeError> {
+    fn flush_and_trim(&mut self, log: Option<&Log>) -> Result<Position, LakeError> {
         let flushed = self.flush();
         if let Err(LakeError::Injected { dies: true, .. }) = flushed {
             return flushed;
         }
-        let committed = self.shared.hot().all_committed();
-        let unneeded = self.shared.unneeded(committed);
-        if committed > self.marked || unneeded > self.trimmed {
-            self.shared.options.fault.check(FaultPoint::BeforeTrim, Table::Spans)?;
-            if let Err(error) = self.mark.write(committed) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "committed position not noted, the next start decodes more");
+        match (&mut self.trimmer, log) {
+            (Some(trimmer), Some(log)) => {
+                let committed = self.shared.hot().all_committed();
+                trimmer.trim(log, &self.shared, committed, flushed.is_ok())?;
             }
-            self.marked = committed;
-            match log.trim(unneeded) {
-                Ok(()) => self.trimmed = unneeded,
-                Err(error) => self.not_trimmed(&error),
-            }
-            self.idle_since = Instant::now();
-        } else if flushed.is_ok() && self.idle_since.elapsed() >= self.shared.options.log_rest_after {
-            // Told again and again, as one call does not wait for what the log's other threads have to do.
-            self.idle_since = Instant::now();
-            if let Err(error) = log.rest(unneeded) {
-                self.not_trimmed(&error);
-            }
+            _ => self.shared.tell_settled(),
         }
         flushed
-    }
-
-    /// The rows are safe; only the disk stays used.
-    fn not_trimmed(&self, error: &LogError) {
-        Counters::add(&self.shared.counters.trim_failures, 1);
-        tracing::warn!(error = error as &dyn std::error::Error, "log not trimmed");
     }
 
     /// Commits all hot rows there are when it begins. On failure the other tables are still tried; the first error is given.
@@ -187,9 +210,14 @@ impl Flusher {
         for (table, unit) in units {
             let mut lake_table = self.tables.lock(table);
             debug_assert_eq!(lake_table.table(), table);
-            let commit = match lake_table.commit(&self.tables.runtime, &unit.batches, unit.position) {
+            let commit = match lake_table.commit(&self.tables.runtime, &unit.batches, unit.position, &unit.marks) {
                 Ok(commit) => commit,
                 Err(error @ LakeError::Injected { dies: true, .. }) => return Err(error),
+                Err(error @ LakeError::TakenOver { .. }) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "rows that are not in the tables are dropped and read again");
+                    self.shared.drop_rows();
+                    return Err(error);
+                }
                 Err(error) => {
                     Counters::add(&self.shared.counters.commit_failures, 1);
                     tracing::warn!(table = table.name(), error = &error as &dyn std::error::Error, "rows not committed, trying again");
@@ -197,7 +225,7 @@ impl Flusher {
                     continue;
                 }
             };
-            self.shared.hot().committed(table, commit.snapshot);
+            self.shared.hot().committed(table, &unit, commit.snapshot);
             self.shared.made_room();
             let counters = &self.shared.counters;
             Counters::add(&counters.commits, 1);

@@ -1,5 +1,6 @@
 //! The rows that are applied and not yet committed, and the snapshots they come after. Pure state; the lock is the caller's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -7,7 +8,7 @@ use arrow::array::RecordBatch;
 use super::Cut;
 use super::partition::{bound_dates, day_of};
 use crate::columns::{Columns, Table};
-use crate::lake::{Snapshot, TraceIndex};
+use crate::lake::{Mark, Snapshot, TraceIndex};
 use crate::log::{Frame, Position};
 
 /// The builders are sealed at this many rows or bytes, so that finishing them never takes long.
@@ -17,6 +18,19 @@ const SEAL_BYTES: usize = 16 * 1024 * 1024;
 /// The builders' bytes are added up again after so many bytes of payload.
 const COUNTED_BYTES: usize = 64 * 1024;
 
+/// Where a frame is in a log that servers share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) source: &'a Arc<str>,
+    pub(super) offset: u64,
+}
+
+/// By source: the first offset that rows are of, and the one after the last.
+type Reach = BTreeMap<Arc<str>, (u64, u64)>;
+
+/// Tables, a bit each.
+type TableSet = u16;
+
 /// The sealed rows of one table that one commit covers.
 #[derive(Debug)]
 pub(super) struct Unit {
@@ -24,6 +38,8 @@ pub(super) struct Unit {
     after: Position,
     /// Its rows are of this frame or earlier ones.
     pub(super) position: Position,
+    /// Of frames that came from a shared log.
+    pub(super) marks: Vec<Mark>,
     pub(super) batches: Vec<RecordBatch>,
 }
 
@@ -36,6 +52,8 @@ struct TableRows {
     sealed: Vec<RecordBatch>,
     /// None of the sealed rows is of this frame or an earlier one.
     sealed_after: Position,
+    /// Where the sealed rows are in shared logs.
+    reach: Reach,
 }
 
 /// All hot rows.
@@ -50,8 +68,14 @@ pub(super) struct Hot {
     applied: Position,
     /// The day on which all frames whose rows are in `columns` came in.
     received_day: i32,
+    /// The tables that have the rows of these frames already: only so while frames are read again.
+    skipped: TableSet,
+    /// Where they are in shared logs.
+    reach: Reach,
     /// The last frame whose rows are sealed.
     sealed_to: Position,
+    /// Counts how often rows were dropped.
+    epoch: u64,
     /// One a table, in the order of [`Table::ALL`].
     tables: Vec<TableRows>,
     /// Rows and bytes of the units and the sealed batches.
@@ -69,15 +93,20 @@ pub(super) struct TableFigures {
 impl Hot {
     /// No hot rows. `snapshots` are in the order of [`Table::ALL`]; frames up to `applied` are in them.
     pub(super) fn new(snapshots: Vec<Arc<Snapshot>>, applied: Position) -> Self {
-        let tables =
-            snapshots.into_iter().map(|snapshot| TableRows { snapshot, unit: None, sealed: Vec::new(), sealed_after: applied }).collect();
+        let tables = snapshots
+            .into_iter()
+            .map(|snapshot| TableRows { snapshot, unit: None, sealed: Vec::new(), sealed_after: applied, reach: Reach::new() })
+            .collect();
         Self {
             columns: Columns::new(),
             open_bytes: 0,
             uncounted_bytes: 0,
             applied,
             received_day: 0,
+            skipped: 0,
+            reach: Reach::new(),
             sealed_to: applied,
+            epoch: 0,
             tables,
             finished_rows: 0,
             finished_bytes: 0,
@@ -98,19 +127,28 @@ impl Hot {
         self.finished_bytes + self.open_bytes + self.uncounted_bytes
     }
 
+    /// Changes when rows are dropped.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Adds the rows of the next frame.
-    pub(super) fn apply(&mut self, position: Position, frame: &Frame) {
+    pub(super) fn apply(&mut self, position: Position, frame: &Frame, origin: Option<Origin<'_>>) {
         debug_assert!(position > self.applied);
-        // Tables may have committed up to different positions before a crash. Sealing at each of them while frames are replayed
+        // Tables may have committed up to different positions before a crash. Sealing where that changes while frames are read again
         // makes every batch lie wholly before or wholly after a table's position.
-        if self.tables.iter().any(|rows| rows.snapshot.position >= self.applied && rows.snapshot.position < position) {
-            self.seal();
-        }
+        let skipped = self.tables_with(position, origin);
         // One batch, one window of dates: replay makes the same of the same frames.
         let day = day_of(frame.received_unix_nano);
-        if day != self.received_day {
+        if skipped != self.skipped || day != self.received_day {
             self.seal();
-            self.received_day = day;
+            (self.skipped, self.received_day) = (skipped, day);
+        }
+        if let Some(Origin { source, offset }) = origin {
+            match self.reach.get_mut(&**source) {
+                Some((_, end)) => *end = offset + 1,
+                None => drop(self.reach.insert(Arc::clone(source), (offset, offset + 1))),
+            }
         }
         self.columns.append(&frame.payload, frame.envelope, &frame.rejected_spans, &frame.rejected_records);
         self.applied = position;
@@ -130,22 +168,47 @@ impl Hot {
         self.sealed_to = self.applied;
     }
 
+    /// The tables that have the rows of a frame.
+    fn tables_with(&self, position: Position, origin: Option<Origin<'_>>) -> TableSet {
+        let has = |rows: &TableRows| match origin {
+            None => rows.snapshot.position >= position,
+            Some(Origin { source, offset }) => rows.snapshot.sources.get(&**source).is_some_and(|end| *end > offset),
+        };
+        self.tables.iter().enumerate().fold(0, |set, (index, rows)| set | TableSet::from(has(rows)) << index)
+    }
+
+    /// Forgets all rows that are not in the tables. They come again, from where their frames are.
+    pub(super) fn drop_rows(&mut self) {
+        self.columns = Columns::new();
+        self.reach.clear();
+        self.sealed_to = self.applied;
+        for rows in &mut self.tables {
+            (rows.unit, rows.sealed, rows.reach, rows.sealed_after) = (None, Vec::new(), Reach::new(), self.applied);
+        }
+        (self.open_bytes, self.uncounted_bytes, self.finished_rows, self.finished_bytes) = (0, 0, 0, 0);
+        self.epoch += 1;
+    }
+
     /// Finishes the builders. Rows of frames that their table has committed are dropped: this happens only in replay.
     fn seal(&mut self) {
         let after = std::mem::replace(&mut self.sealed_to, self.applied);
+        let reach = std::mem::take(&mut self.reach);
         if self.columns.rows() == 0 {
             return;
         }
         (self.open_bytes, self.uncounted_bytes) = (0, 0);
         for (table, batch) in self.columns.finish() {
             let rows = &mut self.tables[table as usize];
-            if rows.snapshot.position >= self.applied {
+            if self.skipped & (1 << table as usize) != 0 {
                 continue;
             }
             let batch = bound_dates(batch, self.received_day);
             debug_assert!(rows.snapshot.position <= after, "a batch lies on both sides of its table's position");
             if rows.sealed.is_empty() {
                 rows.sealed_after = after;
+            }
+            for (source, (begins, end)) in &reach {
+                rows.reach.entry(Arc::clone(source)).or_insert((*begins, *end)).1 = *end;
             }
             self.finished_rows += batch.num_rows();
             self.finished_bytes += batch.get_array_memory_size();
@@ -162,6 +225,7 @@ impl Hot {
             snapshot: Arc::clone(&rows.snapshot),
             hot: unit.chain(&rows.sealed).cloned().collect(),
             position: self.applied,
+            objects: trace_index.objects().cloned(),
             trace_index: Arc::clone(trace_index),
         }
     }
@@ -173,19 +237,23 @@ impl Hot {
         for (table, rows) in Table::ALL.into_iter().zip(&mut self.tables) {
             if rows.unit.is_none() && !rows.sealed.is_empty() {
                 let batches = std::mem::take(&mut rows.sealed);
-                rows.unit = Some(Arc::new(Unit { after: rows.sealed_after, position: self.sealed_to, batches }));
+                let reach = std::mem::take(&mut rows.reach).into_iter();
+                let marks = reach.map(|(source, (begins, position))| Mark { source, begins, position }).collect();
+                rows.unit = Some(Arc::new(Unit { after: rows.sealed_after, position: self.sealed_to, marks, batches }));
             }
             units.extend(rows.unit.iter().map(|unit| (table, Arc::clone(unit))));
         }
         units
     }
 
-    /// The unit of `table` is in `snapshot`.
-    pub(super) fn committed(&mut self, table: Table, snapshot: Arc<Snapshot>) {
-        let rows = &mut self.tables[table as usize];
-        let unit = rows.unit.take().expect("only the flusher commits, and only units");
+    /// The unit of `table` is in `snapshot`. It may have been dropped meanwhile.
+    pub(super) fn committed(&mut self, table: Table, unit: &Arc<Unit>, snapshot: Arc<Snapshot>) {
         debug_assert!(snapshot.position >= unit.position);
+        let rows = &mut self.tables[table as usize];
         rows.snapshot = snapshot;
+        if rows.unit.take_if(|waiting| Arc::ptr_eq(waiting, unit)).is_none() {
+            return;
+        }
         self.finished_rows -= unit.batches.iter().map(RecordBatch::num_rows).sum::<usize>();
         self.finished_bytes -= unit.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
     }
@@ -194,7 +262,10 @@ impl Hot {
     /// commit was not known, readers keep the old one until the flusher has found out.
     pub(super) fn replaced(&mut self, table: Table, snapshot: &Arc<Snapshot>) {
         let rows = &mut self.tables[table as usize];
-        if snapshot.position == rows.snapshot.position {
+        let of_unit = rows.unit.iter().flat_map(|unit| unit.marks.iter().map(|mark| &mark.source));
+        let mut hot_sources = of_unit.chain(rows.reach.keys()).chain(self.reach.keys());
+        let is_same = |source: &Arc<str>| snapshot.sources.get(&**source) == rows.snapshot.sources.get(&**source);
+        if snapshot.position == rows.snapshot.position && hot_sources.all(is_same) {
             rows.snapshot = Arc::clone(snapshot);
         }
     }

@@ -32,23 +32,13 @@ const MERGES_A_ROUND: usize = 4;
 /// Files deleted in one step.
 const DELETES_A_STEP: usize = 200;
 
+/// What others commit to a shared table is known to a round that is younger than this.
+const LOOK_AGE: Duration = Duration::from_secs(1);
+
 /// Pause after a merge that failed.
 const MERGE_BACKOFF: Duration = Duration::from_secs(60);
 
 const MILLIS_A_DAY: u64 = 86_400_000;
-
-/// Whether this process is the one that maintains a storage folder.
-///
-/// The owner is the process that holds the folder's lock, and every store that is open for writing does; so this one says yes. Where
-/// several servers share tables a lease would be asked here, before each step that commits or deletes.
-#[derive(Debug, Default)]
-pub(super) struct Owner;
-
-impl Owner {
-    fn is_me(&self) -> bool {
-        true
-    }
-}
 
 /// How the round that answers a request ended.
 #[derive(Debug, Clone)]
@@ -121,13 +111,12 @@ struct TableWork {
 pub(super) struct Maintainer {
     pub(super) shared: Arc<Shared>,
     pub(super) tables: Arc<Tables>,
-    owner: Owner,
     work: Vec<TableWork>,
 }
 
 impl Maintainer {
     pub(super) fn new(shared: Arc<Shared>, tables: Arc<Tables>) -> Self {
-        Self { shared, tables, owner: Owner, work: Table::ALL.map(|_| TableWork::default()).into() }
+        Self { shared, tables, work: Table::ALL.map(|_| TableWork::default()).into() }
     }
 
     /// Runs until it is told to stop.
@@ -187,10 +176,20 @@ impl Maintainer {
     }
 
     fn maintain(&mut self, table: Table, is_asked: bool) -> Result<bool, LakeError> {
-        if !self.owner.is_me() {
-            return Ok(false);
-        }
+        let grace = self.options().delete_grace;
+        // A folder belongs to who holds its lock. Of the servers that share tables one is chosen; if two take themselves for it for a while,
+        // one of them does the other's work in vain.
+        let maintains = self.shared.maintains.load(Ordering::Acquire);
         self.pace().rest()?;
+        {
+            let mut lake_table = self.tables.lock(table);
+            lake_table.look(&self.tables.runtime, LOOK_AGE)?;
+            self.shared.hot().replaced(table, lake_table.snapshot());
+            if !maintains {
+                lake_table.forget_taken_out(grace);
+                return Ok(false);
+            }
+        }
         let mut is_busy = self.expire(table)?;
         let may_merge = is_asked || self.work[table as usize].merge_after.is_none_or(|after| Instant::now() >= after);
         for _ in 0..if may_merge { MERGES_A_ROUND } else { 0 } {
@@ -315,7 +314,7 @@ impl Maintainer {
             if !lake_table.is_stale() {
                 let files = lake_table.snapshot().files.iter().map(AsRef::as_ref);
                 let named = lake::names_of(files.chain(lake_table.taken_out()));
-                paths.extend(work.unnamed.due(listed, |path| named.contains(path), grace, DELETES_A_STEP));
+                paths.extend(work.unnamed.due(place.home(), listed, |path| named.contains(path), grace, DELETES_A_STEP));
                 lake::remove_empty_dates(&place, &named);
                 work.swept = Some(Instant::now());
                 work.not_mergeable.retain(|path| named.contains(path));

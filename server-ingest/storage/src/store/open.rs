@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::applier::{self, Shared};
-use super::flusher::Flusher;
+use super::flusher::{Flusher, Trimmer};
 use super::folder::{self, CommittedMark, FolderLock};
 use super::handover::{Taker, handover};
 use super::hot::Hot;
 use super::maintainer::Maintainer;
 use super::tables::Tables;
 use super::{Source, Store, StoreError, StoreOptions, Threads};
-use crate::lake::TraceIndex;
+use crate::lake::{Home, Objects, TraceIndex};
 use crate::log::{Frame, Log, LogError, Opened, Position, RecentBatch};
 
 /// Payloads between the log and the rows; less where few rows are kept.
@@ -71,7 +71,8 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Rec
     let replayed_frames = parts.replayed_frames;
     let recent_batches = std::mem::take(&mut parts.opened.recent_batches);
     let torn_bytes = parts.opened.torn_bytes;
-    let known = parts.flusher.tables.snapshots().iter().map(|snapshot| snapshot.position).chain([parts.flusher.mark.read()]).max();
+    let marked = parts.flusher.trimmer.iter().map(|trimmer| trimmer.mark.read());
+    let known = parts.flusher.tables.snapshots().iter().map(|snapshot| snapshot.position).chain(marked).max();
     if known > Some(parts.opened.last) {
         // The next frames would get positions the tables take for committed. The names of positions go with the log's UUID.
         retired_log = Some(retire(parts, &dir)?);
@@ -96,7 +97,7 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Rec
     let maintainer = Maintainer::new(Arc::clone(&shared), Arc::clone(&flusher.tables));
     let flusher = spawn("scouter-flusher", {
         let log = Arc::clone(&log);
-        move || flusher.run(&log)
+        move || flusher.run(Some(&log))
     });
     let flusher = flusher.inspect_err(|_| frames.abandon())?;
     let maintainer = spawn("scouter-maintainer", move || maintainer.run());
@@ -104,7 +105,7 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Rec
         shared.abandon();
         frames.abandon();
     })?;
-    let threads = Threads { applier, flusher, maintainer, frames };
+    let threads = Threads { applier: Some((applier, frames)), flusher, maintainer };
     let store = Store {
         shared,
         source: Source::Log(log),
@@ -119,11 +120,10 @@ fn open_parts(dir: &Path, options: &StoreOptions) -> Result<Parts, StoreError> {
     let (giver, frames) = handover((options.hot_max_bytes / 2).min(MAX_HANDOVER_BYTES));
     let sink = Box::new(move |position, frame| giver.give(position, frame));
     let (log, opened) = Log::open(&folder::log_dir(dir), options.log_options(), sink)?;
-    let tables = Arc::new(Tables::open(&folder::tables_dir(dir), opened.log_id, options)?);
+    let tables = Arc::new(Tables::open(&Home::Folder, &folder::tables_dir(dir), opened.log_id, options)?);
     let mark = CommittedMark::new(dir, opened.log_id);
     let (shared, committed) = shared_of(&tables, &mark, opened.trimmed, options, true);
-    let mut flusher =
-        Flusher { shared: Arc::clone(&shared), tables, mark, marked: Position(0), trimmed: Position(0), idle_since: Instant::now() };
+    let mut flusher = Flusher { shared: Arc::clone(&shared), tables, trimmer: Some(Trimmer::new(mark)) };
     // Not trimmed while frames are read from the segments.
     let flush_bytes = options.flush_bytes.min(options.hot_max_bytes / 2);
     let replayed_frames = replay(&shared, log.replay(committed), opened.last, |bytes| {
@@ -142,7 +142,7 @@ fn shared_of(tables: &Tables, mark: &CommittedMark, trimmed: Position, options: 
     let lowest = snapshots.iter().map(|snapshot| snapshot.position).min().unwrap_or_default();
     let is_covered = snapshots.iter().any(|snapshot| snapshot.position >= trimmed);
     let committed = lowest.max(mark.read()).max(if is_covered { trimmed } else { Position(0) });
-    let trace_index = TraceIndex::new(options.trace_index_bytes, may_write);
+    let trace_index = TraceIndex::new(options.trace_index_bytes, may_write, Home::Folder);
     (Arc::new(Shared::new(Hot::new(snapshots, committed), options.clone(), trace_index)), committed)
 }
 
@@ -158,7 +158,7 @@ fn replay(
     for next in frames {
         let (position, frame) = next?;
         let mut hot = shared.hot();
-        hot.apply(position, &frame);
+        hot.apply(position, &frame, None);
         let bytes = hot.bytes();
         drop(hot);
         grown(bytes)?;
@@ -170,6 +170,27 @@ fn replay(
     drop(hot);
     shared.applied.send_replace(applied);
     Ok(count)
+}
+
+/// Opens tables that servers share. Their rows come from elsewhere.
+pub(super) fn open_shared(objects: &Objects, options: &StoreOptions) -> Result<Arc<Store>, StoreError> {
+    let home = Home::Objects(objects.clone());
+    let tables = Arc::new(Tables::open(&home, objects.tables_dir(), Uuid::nil(), options)?);
+    let trace_index = TraceIndex::new(options.trace_index_bytes, true, home);
+    let shared = Arc::new(Shared::new(Hot::new(tables.snapshots(), Position(0)), options.clone(), trace_index));
+    shared.maintains.store(false, Ordering::Release);
+    let maintainer = Maintainer::new(Arc::clone(&shared), Arc::clone(&tables));
+    let flusher = Flusher { shared: Arc::clone(&shared), tables: Arc::clone(&tables), trimmer: None };
+    let flusher = spawn("scouter-flusher", move || flusher.run(None))?;
+    let maintainer = spawn("scouter-maintainer", move || maintainer.run()).inspect_err(|_| shared.abandon())?;
+    let threads = Threads { applier: None, flusher, maintainer };
+    Ok(Arc::new(Store {
+        shared,
+        source: Source::Shared { tables: super::shared::SharedTables::new(tables), objects: objects.clone() },
+        threads: Mutex::new(Some(threads)),
+        closing: AtomicBool::new(false),
+        lock: Mutex::new(None),
+    }))
 }
 
 /// Commits what only the log has, closes the log and puts its folder aside.
@@ -199,7 +220,7 @@ pub(super) fn open_read_only(dir: &Path) -> Result<Arc<Store>, StoreError> {
     };
     let options = StoreOptions::default();
     let log_id = log.as_ref().map_or(Uuid::nil(), |(_, opened)| opened.log_id);
-    let tables = Tables::open(&folder::tables_dir(&dir), log_id, &options)?;
+    let tables = Tables::open(&Home::Folder, &folder::tables_dir(&dir), log_id, &options)?;
     let trimmed = log.as_ref().map_or(Position(0), |(_, opened)| opened.trimmed);
     let (shared, committed) = shared_of(&tables, &CommittedMark::new(&dir, log_id), trimmed, &options, false);
     drop(tables);

@@ -5,13 +5,13 @@
 //! while it merges or deletes.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use uuid::Uuid;
 
 use super::{StoreError, StoreOptions};
 use crate::columns::Table;
-use crate::lake::{LakeRuntime, LakeTable, Snapshot};
+use crate::lake::{Home, LakeRuntime, LakeTable, Snapshot};
 
 /// One entry a table, in the order of [`Table::ALL`].
 pub(super) struct Tables {
@@ -21,15 +21,24 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Opens all tables in `dir`. Must be called, and the value dropped, outside of a runtime.
-    pub(super) fn open(dir: &Path, log_id: Uuid, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub(super) fn open(home: &Home, dir: &Path, log_id: Uuid, options: &StoreOptions) -> Result<Self, StoreError> {
         let runtime = LakeRuntime::new().map_err(|error| StoreError::Failed { what: format!("no runtime: {error}") })?;
-        let open = |table| LakeTable::open(&runtime, dir, table, log_id, options.fault.clone()).map(Mutex::new);
+        let open = |table| LakeTable::open(&runtime, home.clone(), dir, table, log_id, options.fault.clone()).map(Mutex::new);
         let tables = Table::ALL.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { runtime, tables })
     }
 
     pub(super) fn lock(&self, table: Table) -> MutexGuard<'_, LakeTable> {
         self.tables[table as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` while somebody has it.
+    pub(super) fn try_lock(&self, table: Table) -> Option<MutexGuard<'_, LakeTable>> {
+        match self.tables[table as usize].try_lock() {
+            Ok(table) => Some(table),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(super) fn snapshots(&self) -> Vec<std::sync::Arc<Snapshot>> {

@@ -9,6 +9,7 @@ mod full_disk;
 mod golden;
 mod held;
 mod maintenance;
+mod shared;
 
 use std::collections::HashMap;
 use std::path::Path;

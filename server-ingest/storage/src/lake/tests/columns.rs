@@ -132,7 +132,7 @@ fn columns_of_every_filling_are_read_back() {
                 })
                 .collect();
             let lake = Lake::new();
-            let commit = lake.open(table).commit(&lake.runtime, &batches, Position(1)).unwrap();
+            let commit = lake.open(table).commit(&lake.runtime, &batches, Position(1), &[]).unwrap();
             let expected = order_by_date(table, &batches).unwrap();
             let [rows] = expected.as_slice() else { unreachable!("all rows are of one date") };
             let (stored, expected) = (read(&commit.snapshot.files[0]), ordered(table, &batches, rows));

@@ -28,7 +28,7 @@ fn with_units(lake: &Lake, table: Table, counts: &[i64]) -> (LakeTable, Vec<std:
     let mut start = 0;
     for (position, count) in counts.iter().enumerate() {
         let rows = batch(table, &Row::some(start..start + count));
-        open.commit(&lake.runtime, &[rows], Position(position as u64 + 1)).unwrap();
+        open.commit(&lake.runtime, &[rows], Position(position as u64 + 1), &[]).unwrap();
         start += count;
     }
     let date = open.snapshot().files.iter().map(|file| file.date).max().unwrap();
@@ -106,7 +106,7 @@ fn equal_spans_are_merged_into_one_and_nearly_equal_ones_are_kept() {
                 columns[column] = std::sync::Arc::new(arrow::array::StringArray::from(vec!["{}"; count]));
                 some = RecordBatch::try_new(schema, columns).unwrap();
             }
-            open.commit(&lake.runtime, &[some], Position(unit + 1)).unwrap();
+            open.commit(&lake.runtime, &[some], Position(unit + 1), &[]).unwrap();
         }
         let date = open.snapshot().files[0].date;
         let files: Vec<_> = open.snapshot().files.iter().filter(|file| file.date == date).cloned().collect();
@@ -131,10 +131,10 @@ fn a_unit_committed_while_files_are_merged_is_kept() {
     let lake = Lake::new();
     let (mut open, files) = with_units(&lake, Table::Spans, &[10, 20, 30]);
     let file = merged(&open, &files).file;
-    open.commit(&lake.runtime, &[batch(Table::Spans, &Row::some(60..100))], Position(4)).unwrap();
+    open.commit(&lake.runtime, &[batch(Table::Spans, &Row::some(60..100))], Position(4), &[]).unwrap();
     // And another writer's, of which this handle does not know.
     let mut other = lake.open_as(Table::Spans, Uuid::new_v4());
-    other.commit(&lake.runtime, &[batch(Table::Spans, &Row::some(100..110))], Position(1)).unwrap();
+    other.commit(&lake.runtime, &[batch(Table::Spans, &Row::some(100..110))], Position(1), &[]).unwrap();
     assert!(open.replace(&lake.runtime, &files, vec![file], MERGED).unwrap());
     assert_eq!(open.snapshot().position, Position(4));
     assert_eq!(sorted_rows(&open), (0..110).collect::<Vec<_>>());
@@ -212,7 +212,7 @@ fn spans_in_which_optional_columns_are_null_are_merged() {
             0 => new_null_array(schema.field(column).data_type(), count),
             _ => std::sync::Arc::new(BinaryArray::from_iter((0..count).map(|row| (row % 2 == 0).then_some([1_u8; 8])))),
         };
-        open.commit(&lake.runtime, &[RecordBatch::try_new(schema, columns).unwrap()], Position(unit as u64 + 1)).unwrap();
+        open.commit(&lake.runtime, &[RecordBatch::try_new(schema, columns).unwrap()], Position(unit as u64 + 1), &[]).unwrap();
     }
     let date = open.snapshot().files[0].date;
     let files: Vec<_> = open.snapshot().files.iter().filter(|file| file.date == date).cloned().collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::super::DataFile;
+use super::super::{DataFile, Home};
 use super::{HEADER_BYTES, TraceIndex, fingerprint, index_path, read, write};
 
 fn data_file(folder: &TempDir, name: &str) -> Arc<DataFile> {
@@ -25,7 +25,7 @@ fn sorted(ids: &[[u8; 16]]) -> Vec<u32> {
 fn the_bytes_stay_what_they_are() {
     let folder = TempDir::new().unwrap();
     let file = data_file(&folder, "a");
-    write(&file.path, &[1, 0x0203_0405]).unwrap();
+    write(&Home::Folder, &file.path, &[1, 0x0203_0405]).unwrap();
     let path = index_path(&file.path).unwrap();
     assert_eq!(path, folder.path().join("_trace_index/a.traces"));
     let bytes = fs::read(&path).unwrap();
@@ -41,22 +41,22 @@ fn the_bytes_stay_what_they_are() {
 fn an_index_that_was_cut_or_changed_is_not_believed() {
     let folder = TempDir::new().unwrap();
     let file = data_file(&folder, "a");
-    write(&file.path, &sorted(&[[1; 16], [2; 16]])).unwrap();
-    assert_eq!(read(&file.path).unwrap().len(), 2);
+    write(&Home::Folder, &file.path, &sorted(&[[1; 16], [2; 16]])).unwrap();
+    assert_eq!(read(&Home::Folder, &file.path).unwrap().len(), 2);
     let path = index_path(&file.path).unwrap();
     let whole = fs::read(&path).unwrap();
     for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
-        assert_eq!(read(&file.path), None, "{length} bytes");
+        assert_eq!(read(&Home::Folder, &file.path), None, "{length} bytes");
     }
     for at in (0..whole.len()).filter(|at| !(24..HEADER_BYTES).contains(at)) {
         let mut changed = whole.clone();
         changed[at] ^= 4;
         fs::write(&path, &changed).unwrap();
-        assert_eq!(read(&file.path), None, "byte {at}");
+        assert_eq!(read(&Home::Folder, &file.path), None, "byte {at}");
     }
     fs::write(&path, &whole).unwrap();
-    assert!(read(&file.path).is_some());
+    assert!(read(&Home::Folder, &file.path).is_some());
 }
 
 #[test]
@@ -65,11 +65,11 @@ fn files_without_the_trace_are_named_and_memory_stays_within_its_budget() {
     let files: Vec<_> = (0..20_u8).map(|number| data_file(&folder, &format!("{number}"))).collect();
     for (number, file) in (0_u8..).zip(&files) {
         let ids: Vec<[u8; 16]> = (0..100).map(|id| [number, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]).collect();
-        write(&file.path, &sorted(&ids)).unwrap();
+        write(&Home::Folder, &file.path, &sorted(&ids)).unwrap();
     }
     let id = |file: u8, id: u8| [file, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
     for budget in [0, 2000, usize::MAX] {
-        let index = TraceIndex::new(budget, false);
+        let index = TraceIndex::new(budget, false, Home::Folder);
         for round in 0..2 {
             for number in 0..20 {
                 let found = index.may_contain(&files, &[&id(number, 99)]);
@@ -90,5 +90,5 @@ fn files_without_the_trace_are_named_and_memory_stays_within_its_budget() {
 fn a_file_that_cannot_be_read_may_hold_anything() {
     let folder = TempDir::new().unwrap();
     let file = data_file(&folder, "gone");
-    assert_eq!(TraceIndex::new(1000, true).may_contain(&[file], &[&[1; 16]]), [true]);
+    assert_eq!(TraceIndex::new(1000, true, Home::Folder).may_contain(&[file], &[&[1; 16]]), [true]);
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::frames::{at_day, psi_and_spans, read_ids, spans};
 use super::{DEADLINE, fast, idle, ids, range};
 use crate::columns::Table;
+use crate::lake::Home;
 use crate::lake::{LakeRuntime, LakeTable};
 use crate::log::Frame;
 use crate::store::{Cut, Fault, FaultHook, FaultPoint, MaintenanceOptions, Store, StoreError, StoreOptions};
@@ -53,11 +54,11 @@ async fn ids_from_disk(folder: &Path, table: Table) -> Vec<u64> {
     let tables = folder.canonicalize().unwrap().join("tables");
     let read = move || {
         let runtime = LakeRuntime::new().unwrap();
-        LakeTable::open(&runtime, &tables, table, Uuid::new_v4(), FaultHook::default()).unwrap().snapshot().clone()
+        LakeTable::open(&runtime, Home::Folder, &tables, table, Uuid::new_v4(), FaultHook::default()).unwrap().snapshot().clone()
     };
     let snapshot = std::thread::spawn(read).join().unwrap();
-    let trace_index = Arc::new(crate::lake::TraceIndex::new(0, false));
-    let mut ids = read_ids(&Cut { snapshot, hot: Vec::new(), position: crate::log::Position(0), trace_index }, table);
+    let trace_index = Arc::new(crate::lake::TraceIndex::new(0, false, Home::Folder));
+    let mut ids = read_ids(&Cut { snapshot, hot: Vec::new(), position: crate::log::Position(0), objects: None, trace_index }, table);
     ids.sort_unstable();
     ids
 }

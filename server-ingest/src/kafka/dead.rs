@@ -12,8 +12,7 @@ use scouter_storage::log::MAX_PAYLOAD_BYTES;
 use scouter_tonic::broker::{CONTENT_TYPE, DEAD_SUFFIX, REASON};
 use tokio::sync::OnceCell;
 
-use super::batch::Fetched;
-use crate::consumer::ConsumerError;
+use super::fetched::Fetched;
 
 /// Header that says where a dead message was: topic, partition and offset.
 const ORIGIN: &str = "scouter-origin";
@@ -21,14 +20,14 @@ const ORIGIN: &str = "scouter-origin";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Acknowledged by all replicas in sync before the message counts as done.
-pub(super) struct DeadLetters {
+pub(crate) struct DeadLetters {
     settings: ClientConfig,
     /// Most servers never need it.
     producer: OnceCell<FutureProducer>,
 }
 
 impl DeadLetters {
-    pub(super) fn new(mut settings: ClientConfig) -> Self {
+    pub(crate) fn new(mut settings: ClientConfig) -> Self {
         settings
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -37,14 +36,14 @@ impl DeadLetters {
         Self { settings, producer: OnceCell::new() }
     }
 
-    pub(super) async fn bury(&self, message: &Fetched, reason: &str) -> Result<(), ConsumerError> {
+    pub(crate) async fn bury(&self, message: &Fetched, reason: &str) -> Result<(), KafkaError> {
         match self.send(message, reason, &message.payload).await {
             // The topic of the dead takes less than the topic. The message stays in its own until that forgets it.
             Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
                 let reason = format!("{reason}; its {} bytes are too large for this topic", message.payload.len());
-                Ok(self.send(message, &reason, &[]).await?)
+                self.send(message, &reason, &[]).await
             }
-            buried => Ok(buried?),
+            buried => buried,
         }
     }
 
