@@ -66,7 +66,9 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let sink = config.database.clone().map(|target| Sink::new(target, log_id, &store, Arc::clone(&profiles)));
     let user = config.user.as_ref().map(|(name, password): &(String, Secret)| (name.as_str(), password.expose()));
     let auth = Arc::new(Auth::open(user, &key_folder(&config.state))?);
-    let admission = Admission::new(config.memory.requests);
+    // The client library of Kafka has a copy of what is on its way.
+    let copies = if matches!(durable, Durable::Disk(_)) { 0 } else { config.memory.requests / COPIES };
+    let admission = Admission::new(config.memory.requests - copies);
     let turns = Turns::default();
     let engine = Arc::new(Engine::new(Arc::clone(&store) as _, Limits::default()));
     let others = sink.iter().map(Sink::collector).chain([Box::new(QuestionCollector(Arc::downgrade(&engine))) as _]).collect();
@@ -91,7 +93,7 @@ pub async fn serve(config: Checked) -> anyhow::Result<()> {
     let taker = Taker::new(Arc::clone(&ingest), admission.clone(), Arc::clone(&metrics), config.max_request_bytes);
     #[cfg(feature = "kafka")]
     if let (Durable::Kafka(_), Some(kafka)) = (&durable, &config.brokers.kafka) {
-        let reader = LogReader::new(kafka.clone(), Arc::clone(&store), Arc::clone(&metrics), config.max_request_bytes);
+        let reader = LogReader::new(kafka.clone(), Arc::clone(&store), Arc::clone(&metrics));
         consumer::supervise(Arc::new(reader), taker.clone(), stop.clone(), &mut doors.tasks);
     }
     let http_doors = HttpDoors {
@@ -142,6 +144,9 @@ fn connection_limits(config: &Checked) -> ConnectionLimits {
     }
 }
 
+/// The part of the requests' memory that is for copies on their way to a shared log.
+const COPIES: usize = 4;
+
 /// The store, what makes requests durable, and what was found on disk, where they are on disk.
 struct Opened {
     store: Arc<Store>,
@@ -184,7 +189,8 @@ async fn open_store(config: &Checked, addresses: &Addresses) -> anyhow::Result<O
         #[cfg(feature = "kafka")]
         Storage::Shared(url, log) => {
             let kafka = config.brokers.kafka.as_ref().context("--log kafka needs --kafka-brokers")?;
-            let durable = Durable::Kafka(KafkaLog::open(kafka, log).await?);
+            let copies = (config.memory.requests / COPIES).max(config.max_request_bytes);
+            let durable = Durable::Kafka(KafkaLog::open(kafka, log, copies).await?);
             let (url, scratch, runtime) = (url.clone(), config.state.join("scratch"), tokio::runtime::Handle::current());
             let open = move || -> anyhow::Result<Arc<Store>> {
                 let objects = Objects::open(&url, &scratch, runtime)?;
@@ -213,10 +219,7 @@ async fn open_profiles(store: &Arc<Store>, config: &Checked) -> anyhow::Result<A
         loop {
             tokio::time::sleep(PROFILES_AGE).await;
             let Some(profiles) = known.upgrade() else { return };
-            let looked = tokio::task::spawn_blocking(move || profiles.look()).await;
-            if let Ok(Err(error)) = looked {
-                tracing::debug!(error = %anyhow::Error::new(error), "profiles of other servers cannot be read");
-            }
+            profiles.look_soon().await;
         }
     });
     Ok(profiles)

@@ -26,6 +26,9 @@ pub use kafka::{Kafka, KafkaOptions, SharedLog};
 
 const MIB: usize = 1024 * 1024;
 
+/// A file waits for its commit for a minute at most; this leaves room for machines that stand still.
+const SHARED_GRACE: Duration = Duration::from_secs(300);
+
 /// Everything `scouter-server serve` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
@@ -300,6 +303,13 @@ impl Config {
         };
         let database = self.database_uri.as_ref().map(Secret::expose).filter(|uri| !uri.is_empty());
         let database = database.and_then(|uri| uri.parse().map_err(|fault| faults.add(format!("--database-uri: {fault}"))).ok());
+        if matches!(storage, Storage::Shared(..)) && maintenance.delete_grace < SHARED_GRACE {
+            faults.add(format!(
+                "--delete-grace-seconds is {}; with --log kafka it is at least {}, as another server may be about to commit a file",
+                maintenance.delete_grace.as_secs(),
+                SHARED_GRACE.as_secs()
+            ));
+        }
         if database.is_some() && matches!(storage, Storage::Shared(..)) {
             faults.add(
                 "--database-uri is given with --log kafka; records are copied into PostgreSQL by servers with a log on disk only"

@@ -215,6 +215,9 @@ impl Ingest {
         receipt.rejected_records += refused.records;
         let mut rejected_records = indexes(&verdict.rejected_records);
         if let Some(limited) = &limited {
+            if self.profiles.is_shared() && Limited::has_unknown_records(&payload, envelope, &self.profiles) {
+                self.profiles.look_soon().await;
+            }
             let (foreign, words) = limited.foreign_records(&payload, envelope, &rejected_records, &self.profiles);
             let count = u32::try_from(foreign.len()).unwrap_or(u32::MAX);
             if count > 0 && count == receipt.records && receipt.spans == 0 {

@@ -3,7 +3,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | wiring | [`app`], [`cli`] |
-//! | doors | [`grpc`], [`http`], and their hinges, [`listener`] |
+//! | doors | [`grpc`], [`http`], and their hinges, [`listener`]; [`consumer`], as which the reader of a shared log runs too |
 //! | verbs | [`ingest`]; asking is the crate `scouter-query` |
 //! | state | [`admission`], [`receive`], [`profiles`], [`postgres`], [`shared_log`]; the log, the hot rows and the tables are the crate `scouter-storage` |
 //! | ground | [`auth`], [`config`], [`postgres_target`], [`tls`], [`telemetry`], [`error`] |

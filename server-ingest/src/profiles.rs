@@ -12,7 +12,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -160,6 +163,8 @@ pub struct Profiles {
     /// Held while files change.
     changing: Mutex<()>,
     changed: watch::Sender<u64>,
+    /// The second of the last look that somebody asked for.
+    looked_at: AtomicU64,
 }
 
 /// What of a profile is read here.
@@ -208,7 +213,8 @@ impl Profiles {
     }
 
     fn on(shelf: Shelf) -> Result<Self, ProfileError> {
-        let profiles = Self { shelf, view: RwLock::default(), changing: Mutex::new(()), changed: watch::Sender::new(0) };
+        let profiles =
+            Self { shelf, view: RwLock::default(), changing: Mutex::new(()), changed: watch::Sender::new(0), looked_at: AtomicU64::new(0) };
         profiles.look()?;
         Ok(profiles)
     }
@@ -315,9 +321,25 @@ impl Profiles {
         self.store(Profile { active, updated_unix_nano: unix_nano_now(), ..Profile::clone(&known) })
     }
 
+    /// Whether other servers register profiles too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.shelf, Shelf::Shared(..))
+    }
+
+    /// Takes in what others have registered, unless that was done within the last second.
+    pub async fn look_soon(self: &Arc<Self>) {
+        let second = unix_nano_now() / 1_000_000_000;
+        if self.looked_at.swap(second, Ordering::Relaxed) != second {
+            let profiles = Arc::clone(self);
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || profiles.look()).await {
+                tracing::debug!(error = %anyhow::Error::new(error), "profiles of other servers cannot be read");
+            }
+        }
+    }
+
     /// What others have registered counts, if there are others.
     fn look_at_others(&self) -> Result<(), ProfileError> {
-        if matches!(self.shelf, Shelf::Shared(..)) { self.look() } else { Ok(()) }
+        if self.is_shared() { self.look() } else { Ok(()) }
     }
 
     /// The other versions of the same thing.

@@ -20,6 +20,7 @@ use rdkafka::{
     message::Headers as _,
     producer::{FutureProducer, FutureRecord},
 };
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
@@ -46,9 +47,14 @@ impl Ground {
     }
 
     fn flags(&self) -> Vec<String> {
+        self.flags_for("lake")
+    }
+
+    /// With the tables below another path.
+    fn flags_for(&self, path: &str) -> Vec<String> {
         let mut flags = self.kafka.flags();
         flags.extend(["--log", "kafka", "--kafka-partitions", "4", "--storage"].map(str::to_owned));
-        flags.push(self.objects.url("lake"));
+        flags.push(self.objects.url(path));
         flags
     }
 
@@ -223,8 +229,41 @@ async fn the_log_is_a_topic_that_others_write_and_read() {
     let messages = tokio::task::spawn_blocking(move || reading(TOPIC, 4)).await.expect("no panic");
     let written = messages.iter().find(|(_, headers)| headers.iter().any(|header| header == "scouter-door")).expect("the server's");
     assert_eq!(written.0, request(10..12), "a Collector reads it as otlp_proto");
-    let dead = tokio::task::spawn_blocking(move || read("scouter_monitoring.dead", 2)).await.expect("no panic");
+    let dead = tokio::task::spawn_blocking(move || read("scouter_monitoring.dead", 1)).await.expect("no panic");
     assert!(dead.iter().any(|(payload, _)| payload == b"\xff\xff\xff"), "{dead:?}");
+
+    // The group has read all of it. Other tables have nothing, and are filled from the start.
+    let mut server = server;
+    server.stop().await;
+    let other = Receiver::start_in(ground.flags_for("other"), ground.objects.environment()).await;
+    wait_for(&other, "spans", 5).await;
+}
+
+/// Servers share profiles: who registers one tells all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_is_known_to_all_servers() {
+    let ground = Ground::new().await;
+    let (one, mut other) = (ground.server().await, ground.server().await);
+    let config = json!({ "space": "shop", "name": "model", "version": "1.0.0", "uid": "profile-1", "drift_type": "Spc" });
+    let profile = json!({ "config": config, "features": {} }).to_string();
+    let body = json!({ "space": "shop", "drift_type": "Spc", "profile": profile, "version_request": null, "active": true, "deactivate_others": false });
+    let url = |server: &Receiver, path: &str| format!("http://{}{path}", server.addresses.http);
+    let client = reqwest::Client::new();
+    let registered = client.post(url(&one, "/scouter/profile")).bearer_auth(one.server().token().await).json(&body).send().await;
+    assert_eq!(registered.expect("the server answers").status(), 200);
+    let known = async |server: &Receiver| {
+        let path = "/scouter/profile?name=model&space=shop&version=1.0.0&drift_type=Spc";
+        let answer = client.get(url(server, path)).bearer_auth(server.server().token().await).send().await;
+        answer.expect("the server answers").status() == 200
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !known(&other).await {
+        assert!(Instant::now() < deadline, "{}", other.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    other.kill().await;
+    other.revive().await;
+    assert!(known(&other).await, "also after a restart");
 }
 
 /// While nothing can be written to the tables, requests are acknowledged, and their rows come later.

@@ -16,6 +16,9 @@ pub(super) struct Folder {
     /// Folder of the log, the tables and the keys
     #[arg(long, env = "SCOUTER_STORAGE_URI", default_value = "./scouter_storage", value_name = "FOLDER")]
     storage: String,
+    /// The folder that the server calls --state, if users and keys are not in the storage
+    #[arg(long, env = "SCOUTER_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
 }
 
 /// What can be done to users.
@@ -106,6 +109,9 @@ pub(super) enum KeyCommand {
 
 impl Folder {
     fn path(&self) -> anyhow::Result<PathBuf> {
+        if let Some(state) = self.state.as_ref().filter(|state| !state.as_os_str().is_empty()) {
+            return Ok(key_folder(state));
+        }
         let mut faults = Vec::new();
         let storage = parse_storage(&self.storage, &mut faults);
         if let Some(fault) = faults.pop() {

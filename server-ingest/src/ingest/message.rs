@@ -1,7 +1,10 @@
 //! What a broker keeps as one thing: a request of a client, in one of the forms that brokers carry.
 
 use bytes::Bytes;
-use scouter_storage::{log::Door, otlp::Envelope};
+use scouter_storage::{
+    log::{BatchId, Door},
+    otlp::Envelope,
+};
 use scouter_tonic::broker::{JSON, OTLP_PROTOBUF, SCOUTER_PROTOBUF};
 
 use super::{Submission, request};
@@ -38,6 +41,12 @@ impl Message {
             Kind::Json => request::message_record(received, self.door),
             Kind::Unknown => Err(IngestError::UnknownMessage { said: self.content_type.clone().unwrap_or_default() }),
         }
+    }
+
+    /// What it is recognised by when it comes again: `given`, else the id in it, else its bytes.
+    pub(crate) fn batch_id(&self, given: Option<BatchId>) -> BatchId {
+        let own = || if self.kind() == Kind::Scouter { request::batch_id_of(&self.payload) } else { None };
+        given.or_else(own).unwrap_or_else(|| BatchId(twox_hash::XxHash3_128::oneshot(&self.payload).to_le_bytes()))
     }
 
     /// By what its sender says; existing clients say nothing, and their JSON begins with a brace, as no protobuf of ours can.

@@ -35,6 +35,11 @@ pub fn insert_message(received: Received, door: Door) -> Result<Submission, Inge
     }
 }
 
+/// The id that an `InsertMessageRequest` gives itself, if it does.
+pub(crate) fn batch_id_of(payload: &Bytes) -> Option<BatchId> {
+    parse_batch_id(Outline::of(payload).ok()?.batch_id?).ok()?
+}
+
 /// Makes a submission of the JSON `MessageRecord` of an existing Scouter client.
 ///
 /// # Errors

@@ -47,6 +47,12 @@ impl Limited {
         (foreign, words)
     }
 
+    /// Whether some record is of a uid that nobody has registered here. Another server may have.
+    pub(super) fn has_unknown_records(payload: &[u8], envelope: Envelope, profiles: &Profiles) -> bool {
+        let is_unknown = |record: Record| entity_uid(&record).is_some_and(|uid| profiles.by_uid(uid).is_none());
+        records_in(payload, envelope).flatten().any(is_unknown)
+    }
+
     fn fault(&self, record: &Record, profiles: &Profiles) -> Option<String> {
         let uid = entity_uid(record)?;
         match profiles.by_uid(uid) {

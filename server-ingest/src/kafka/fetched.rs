@@ -8,6 +8,8 @@ use rdkafka::{
 use scouter_storage::log::{BatchId, Door};
 use scouter_tonic::broker::{BATCH_ID, CONTENT_TYPE};
 
+use crate::ingest::Message;
+
 /// Header of a message that a server wrote: one byte, the door by which it came in.
 pub(crate) const DOOR: &str = "scouter-door";
 /// Header of such a message: indexes of records that are not to be stored, as little-endian 32-bit numbers.
@@ -55,6 +57,11 @@ impl Fetched {
     #[cfg(test)]
     pub(crate) fn new(partition: Partition, offset: i64, payload: Bytes) -> Self {
         Self { partition, offset, content_type: None, payload, timestamp: None, id: None, door: None, refused_records: Vec::new() }
+    }
+
+    /// As every broker's messages are.
+    pub(crate) fn carried(&self) -> Message {
+        Message { door: Door::Kafka, content_type: self.content_type.clone(), payload: self.payload.clone() }
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -7,7 +7,6 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::SystemTime,
 };
 
 use scouter_storage::lake::ObjectFolder;
@@ -17,8 +16,8 @@ use super::{Profile, ProfileError, SUFFIX, failed};
 #[derive(Debug)]
 pub(super) enum Shelf {
     Folder(PathBuf),
-    /// With the time of each object that was read.
-    Shared(ObjectFolder, Mutex<HashMap<String, SystemTime>>),
+    /// With the version of each object that was read.
+    Shared(ObjectFolder, Mutex<HashMap<String, String>>),
 }
 
 impl Shelf {
@@ -45,14 +44,17 @@ impl Shelf {
                 let listed = objects.list().map_err(failed(Path::new(objects.name()), "listed"))?;
                 let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut news = Vec::new();
-                for (name, written) in listed {
-                    if known.get(&name) != Some(&written) {
+                let mut read = Vec::new();
+                for (name, version) in listed {
+                    if Path::new(&name).extension().is_some_and(|suffix| suffix == SUFFIX) && known.get(&name) != Some(&version) {
                         let path = self.path(&name);
                         let text = objects.get(&name).map_err(failed(&path, "read"))?;
                         news.push(parse(&path, &text)?);
-                        known.insert(name, written);
+                        read.push((name, version));
                     }
                 }
+                // Not before all of them are there: those that are lost by an error come again.
+                known.extend(read);
                 Ok(news)
             }
         }

@@ -17,11 +17,22 @@ struct Account {
     settled: Option<i64>,
     /// What the brokers were told.
     committed: Option<i64>,
+    /// The least offset that can come.
+    next: i64,
 }
 
 impl Ledger {
-    pub(super) fn begin(&mut self, partition: Partition) {
-        self.0.entry(partition).or_default();
+    /// The partition is read from `next` on.
+    pub(super) fn begin(&mut self, partition: Partition, next: i64) {
+        self.0.insert(partition, Account { next, ..Account::default() });
+    }
+
+    /// Takes note of the next message of a partition; false when one at or after its offset came before.
+    pub(super) fn comes(&mut self, partition: &Partition, offset: i64) -> bool {
+        let Some(account) = self.0.get_mut(partition) else { return true };
+        let is_next = offset >= account.next;
+        account.next = account.next.max(offset + 1);
+        is_next
     }
 
     pub(super) fn has(&self, partition: &Partition) -> bool {
@@ -96,8 +107,10 @@ mod tests {
     fn an_offset_is_settled_when_all_before_it_is() {
         let (one, other) = (("t".to_owned(), 0), ("t".to_owned(), 1));
         let mut ledger = Ledger::default();
-        ledger.begin(one.clone());
-        ledger.begin(other.clone());
+        ledger.begin(one.clone(), 4);
+        ledger.begin(other.clone(), 0);
+        assert!(ledger.comes(&one, 4) && ledger.comes(&one, 6));
+        assert!(!ledger.comes(&one, 6) && !ledger.comes(&one, 3) && ledger.comes(&other, 0));
         ledger.skipped(&one, 4);
         assert_eq!(ledger.news(), [(one.clone(), 5)]);
         ledger.told(&[(one.clone(), 5)]);

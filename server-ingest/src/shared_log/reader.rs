@@ -4,7 +4,7 @@
 //! meanwhile the partitions are paused. When partitions go to another server, what was read of them is committed first.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -12,23 +12,27 @@ use std::{
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult},
+    types::RDKafkaRespErr,
 };
 use scouter_storage::{
-    log::{BatchId, Door, Frame},
+    log::{Door, Frame, MAX_PAYLOAD_BYTES},
     otlp::judge,
     store::{Offered, Store},
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::{ledger::Ledger, recent::READ_BACK_MESSAGES, recent::Recent};
+use super::{
+    ledger::Ledger,
+    recent::{READ_BACK_MESSAGES, Recent, WINDOW_MILLIS},
+};
 use crate::{
     admission::{Admission, Share},
     config::Kafka,
     consumer::{Consumer, ConsumerError, Running, Taker},
-    ingest::{Accepted, Message, Receipt},
+    ingest::{Accepted, Receipt},
     kafka::{DeadLetters, Fetched, Partition, client, poll},
     receive::Received,
     telemetry::Metrics,
@@ -44,10 +48,14 @@ const COMMIT: Duration = Duration::from_millis(500);
 const HANDOVER: Duration = Duration::from_secs(20);
 /// How long the brokers may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Nothing more comes of what is read back.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Read back at once.
+const READ_BACK_PART: i64 = 500;
 /// Fetched ahead, in KiB.
-const AHEAD_KIB: &str = "32768";
+const AHEAD_KIB: &str = "16384";
 /// Times of messages are their senders', where the topic keeps those. Rows are filed under days that are not before this.
-const OLDEST: Duration = Duration::from_secs(40 * 24 * 3600);
+const OLDEST_MILLIS: i64 = 40 * 24 * 3600 * 1000;
 /// Room for what becomes of one message, which has a limit of its own.
 const ROOM_BYTES: usize = 1 << 40;
 
@@ -56,13 +64,12 @@ pub struct LogReader {
     kafka: Kafka,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
-    max_request_bytes: usize,
 }
 
 impl LogReader {
     /// Rows go to `store`.
-    pub fn new(kafka: Kafka, store: Arc<Store>, metrics: Arc<Metrics>, max_request_bytes: usize) -> Self {
-        Self { kafka, store, metrics, max_request_bytes }
+    pub fn new(kafka: Kafka, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
+        Self { kafka, store, metrics }
     }
 }
 
@@ -80,7 +87,6 @@ impl Consumer for LogReader {
                 kafka: self.kafka.clone(),
                 store: Arc::clone(&self.store),
                 metrics: Arc::clone(&self.metrics),
-                max_request_bytes: self.max_request_bytes,
                 admission: Admission::new(ROOM_BYTES),
                 share: Arc::new(Share::default()),
                 dead: DeadLetters::new(client(&self.kafka)),
@@ -96,7 +102,6 @@ struct Worker {
     kafka: Kafka,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
-    max_request_bytes: usize,
     admission: Admission,
     share: Arc<Share>,
     dead: DeadLetters,
@@ -164,10 +169,17 @@ impl Worker {
             if let Some(message) = next
                 && member.state().ledger.has(&message.partition)
             {
+                if !member.state().ledger.comes(&message.partition, message.offset) {
+                    let (topic, number) = &message.partition;
+                    return Err(ConsumerError(format!("partition {number} of topic {topic} went back to offset {}", message.offset)));
+                }
                 self.take(consumer, message, &mut early)?;
             }
             if let Some(fault) = member.state().fault.take() {
                 return Err(ConsumerError(fault));
+            }
+            if self.store.settled().borrow().epoch != member.epoch {
+                return Err(taken_over());
             }
             if committed.elapsed() >= COMMIT {
                 committed = Instant::now();
@@ -186,11 +198,7 @@ impl Worker {
                 return Ok(());
             }
             Read::Dead(reason) => {
-                let (topic, partition) = &message.partition;
-                tracing::warn!(topic, partition, offset = message.offset, reason, "a message cannot be stored; it is with the dead ones");
-                self.runtime.block_on(self.dead.bury(&message, &reason))?;
-                member.state().ledger.skipped(&message.partition, message.offset);
-                return Ok(());
+                return self.bury(consumer, &message, &reason, early);
             }
         };
         let mut paused = false;
@@ -202,14 +210,51 @@ impl Worker {
                     member.state().ledger.given(&message.partition, message.offset, position);
                     break;
                 }
-                Offered::OtherEpoch => return Err(ConsumerError("another server has taken over some of the partitions".to_owned())),
+                Offered::OtherEpoch => return Err(taken_over()),
                 Offered::NoRoom if self.stop.is_cancelled() => break,
                 Offered::NoRoom => {
-                    // Those that are new, too.
-                    consumer.pause(&consumer.assignment()?)?;
+                    self.rest(consumer, early, Duration::ZERO)?;
                     paused = true;
-                    early.extend(poll(consumer, Duration::ZERO)?);
-                    member.commit(consumer, CommitMode::Async)?;
+                }
+            }
+        }
+        if paused {
+            consumer.resume(&consumer.assignment()?)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps its place in the group while nothing more is taken.
+    fn rest(&self, consumer: &BaseConsumer<Member>, early: &mut VecDeque<Fetched>, patience: Duration) -> Result<(), ConsumerError> {
+        // Those that are new, too.
+        consumer.pause(&consumer.assignment()?)?;
+        early.extend(poll(consumer, patience)?);
+        consumer.context().commit(consumer, CommitMode::Async)?;
+        Ok(())
+    }
+
+    /// Puts a message with the dead, again and again while that fails: it must not be passed over, and its partition's next owner would fail too.
+    fn bury(
+        &self,
+        consumer: &BaseConsumer<Member>,
+        message: &Fetched,
+        reason: &str,
+        early: &mut VecDeque<Fetched>,
+    ) -> Result<(), ConsumerError> {
+        let member = consumer.context();
+        let (topic, partition) = &message.partition;
+        tracing::warn!(topic, partition, offset = message.offset, reason, "a message cannot be stored; it is with the dead ones");
+        let mut paused = false;
+        while member.state().ledger.has(&message.partition) && !self.stop.is_cancelled() {
+            match self.runtime.block_on(self.dead.bury(message, reason)) {
+                Ok(()) => {
+                    member.state().ledger.skipped(&message.partition, message.offset);
+                    break;
+                }
+                Err(error) => {
+                    tracing::error!(topic, partition, offset = message.offset, %error, "it cannot be put with the dead ones, and nothing is read until it is");
+                    self.rest(consumer, early, ROOM * 5)?;
+                    paused = true;
                 }
             }
         }
@@ -225,12 +270,14 @@ impl Worker {
         if bytes == 0 {
             return Read::Nothing;
         }
-        if bytes > self.max_request_bytes {
-            return Read::Dead(format!("its {bytes} bytes are more than the limit of {} bytes", self.max_request_bytes));
+        // Not this server's own limit: another one may have acknowledged it.
+        if bytes > MAX_PAYLOAD_BYTES {
+            return Read::Dead(format!("its {bytes} bytes are more than the limit of {MAX_PAYLOAD_BYTES} bytes"));
         }
+        let carried = message.carried();
+        let batch_id = carried.batch_id(message.id);
         let submission = self.admission.begin(&self.share, bytes).and_then(|room| {
             let received = Received { payload: message.payload.clone(), room };
-            let carried = Message { door: Door::Kafka, content_type: message.content_type.clone(), payload: message.payload.clone() };
             carried.submission(received)
         });
         let judged = submission.and_then(|submission| Ok((judge(&submission.payload, submission.envelope)?, submission)));
@@ -244,7 +291,7 @@ impl Worker {
         let indexes = |rejected: &[scouter_storage::otlp::Rejected]| rejected.iter().map(|one| one.index).collect::<Vec<_>>();
         let rejected_spans = indexes(&verdict.rejected_spans);
         let mut rejected_records = indexes(&verdict.rejected_records);
-        rejected_records.extend(&message.refused_records);
+        rejected_records.extend(message.refused_records.iter().filter(|index| **index < verdict.records));
         rejected_records.sort_unstable();
         rejected_records.dedup();
         let count = |indexes: &[u32]| u32::try_from(indexes.len()).unwrap_or(u32::MAX);
@@ -261,9 +308,7 @@ impl Worker {
             self.count(message, receipt);
             return if words.is_empty() { Read::Nothing } else { Read::Dead(words) };
         }
-        let millis = message.timestamp.unwrap_or(0);
-        let hash = || BatchId(twox_hash::XxHash3_128::oneshot(&message.payload).to_le_bytes());
-        let batch_id = message.id.or(submission.batch_id).unwrap_or_else(hash);
+        let millis = within_reason(message.timestamp);
         receipt.duplicate = !member.state().recent.is_new(&message.partition, batch_id.0, millis);
         self.count(message, receipt);
         if receipt.duplicate {
@@ -272,7 +317,7 @@ impl Worker {
         Read::Frame(Box::new(Frame {
             door: message.door.unwrap_or(Door::Kafka),
             envelope: submission.envelope,
-            received_unix_nano: within_reason(millis),
+            received_unix_nano: u64::try_from(millis).unwrap_or(0).saturating_mul(1_000_000),
             batch_id,
             rejected_spans,
             rejected_records,
@@ -288,12 +333,14 @@ impl Worker {
     }
 }
 
-/// When a message came, in nanoseconds.
-fn within_reason(millis: i64) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(millis).unwrap_or(0);
-    let came = Duration::from_millis(millis).clamp(now.saturating_sub(OLDEST), now);
-    u64::try_from(came.as_nanos()).unwrap_or(u64::MAX)
+/// When a message came, in milliseconds; now, if it does not say.
+fn within_reason(timestamp: Option<i64>) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+    timestamp.map_or(now, |millis| millis.clamp(now.saturating_sub(OLDEST_MILLIS), now))
+}
+
+fn taken_over() -> ConsumerError {
+    ConsumerError("another server has taken over some of the partitions".to_owned())
 }
 
 /// The application id of a partition in the tables.
@@ -367,7 +414,8 @@ impl Member {
         let _ = self.commit(consumer, CommitMode::Sync);
     }
 
-    fn begin(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> Result<(), ConsumerError> {
+    /// Makes ready for new partitions, and says in the list where each is to be read from.
+    fn begin(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> Result<(), ConsumerError> {
         let new: Vec<Partition> = partitions.elements().iter().map(|one| (one.topic().to_owned(), one.partition())).collect();
         if new.is_empty() {
             return Ok(());
@@ -376,73 +424,117 @@ impl Member {
         let sources: Vec<Arc<str>> = new.iter().map(source_of).collect();
         let known = self.store.begin_sources(&sources).map_err(|error| ConsumerError(format!("{:#}", anyhow::Error::new(error))))?;
         let committed = consumer.committed_offsets(partitions.clone(), ANSWER)?;
+        let mut begun = Vec::new();
         for ((partition, source), known) in new.into_iter().zip(sources).zip(known) {
             let (topic, number) = &partition;
             let (low, high) = consumer.fetch_watermarks(topic, *number, ANSWER)?;
-            if u64::try_from(high).unwrap_or(0) < known {
+            let known = i64::try_from(known).unwrap_or(i64::MAX);
+            if high < known {
                 return Err(ConsumerError(format!(
                     "partition {number} of topic {topic} ends at {high}, and the tables have its messages before {known}: the topic was made anew; \
                      give it another name, or other tables"
                 )));
             }
-            let begin = match committed.find_partition(topic, *number).map(|one| one.offset()) {
+            let committed = match committed.find_partition(topic, *number).map(|one| one.offset()) {
                 Some(Offset::Offset(offset)) => offset,
-                _ => low,
+                _ => 0,
             };
-            if begin < low {
-                tracing::error!(topic, partition = number, lost = low - begin, "the topic's retention deleted messages that were not read");
+            // Whatever the group says, what the tables lack is read: they may have been restored, or be other ones.
+            let begin = committed.min(known);
+            if begin < low && begin.max(known) > 0 {
+                tracing::error!(
+                    topic,
+                    partition = number,
+                    from = begin.max(known.min(low)),
+                    to = low,
+                    "the topic's retention has deleted messages that may not have been read"
+                );
             }
-            if begin > low {
-                self.read_back(&partition, low, begin)?;
-            }
-            if topic == &self.kafka.topics[0] && *number == 0 {
+            let begin = begin.max(low);
+            partitions.set_partition_offset(topic, *number, Offset::Offset(begin))?;
+            begun.push((partition, source, low, begin));
+        }
+        self.read_back(&begun)?;
+        let mut state = self.state();
+        for (partition, source, _, begin) in begun {
+            if partition.0 == self.kafka.topics[0] && partition.1 == 0 {
                 self.store.set_maintains(true);
             }
-            let mut state = self.state();
             state.sources.insert(partition.clone(), source);
-            state.ledger.begin(partition);
+            state.ledger.begin(partition, begin);
         }
         Ok(())
     }
 
-    /// Learns the ids of the messages before `begin`.
-    fn read_back(&self, partition: &Partition, low: i64, begin: i64) -> Result<(), ConsumerError> {
-        let (topic, number) = partition;
+    /// Learns the ids of the messages before those that are read next: those of the last ones first, since they are the likeliest to come again.
+    fn read_back(&self, begun: &[(Partition, Arc<str>, i64, i64)]) -> Result<(), ConsumerError> {
         let mut settings = settings(&self.kafka);
         settings.remove("group.instance.id");
-        settings.set("enable.partition.eof", "true");
         let consumer: BaseConsumer = settings.create()?;
-        let mut assigned = TopicPartitionList::new();
-        assigned.add_partition_offset(topic, *number, Offset::Offset(low.max(begin - READ_BACK_MESSAGES)))?;
-        consumer.assign(&assigned)?;
-        let began = Instant::now();
-        while began.elapsed() < ANSWER {
-            let Some(message) = poll(&consumer, POLL)? else {
-                // Between the last message and `begin` there may be none.
-                if consumer
-                    .position()?
-                    .find_partition(topic, *number)
-                    .is_some_and(|one| matches!(one.offset(), Offset::Offset(at) if at >= begin))
-                {
-                    break;
+        let until = Instant::now() + ANSWER;
+        let oldest = within_reason(None) - WINDOW_MILLIS;
+        // Of each partition what is still to be read, and the ids that were found, by offset.
+        let mut left: HashMap<&Partition, (i64, i64)> = begun
+            .iter()
+            .map(|(partition, _, low, begin)| (partition, ((*low).max(begin - READ_BACK_MESSAGES), *begin)))
+            .filter(|(_, (from, to))| from < to)
+            .collect();
+        let mut found: BTreeMap<(&Partition, i64), ([u8; 16], i64)> = BTreeMap::new();
+        while !left.is_empty() && Instant::now() < until {
+            let part: HashMap<&Partition, (i64, i64)> =
+                left.iter().map(|(partition, (from, to))| (*partition, ((*to - READ_BACK_PART).max(*from), *to))).collect();
+            let mut assigned = TopicPartitionList::new();
+            for ((topic, number), (from, _)) in &part {
+                assigned.add_partition_offset(topic, *number, Offset::Offset(*from))?;
+            }
+            consumer.assign(&assigned)?;
+            let mut open = part.clone();
+            let mut heard = Instant::now();
+            // Behind the last message there may be records of transactions, which nobody is shown.
+            while !open.is_empty() && Instant::now() < until && heard.elapsed() < SILENCE {
+                let message = poll(&consumer, POLL)?;
+                if message.is_some() {
+                    heard = Instant::now();
                 }
-                continue;
-            };
-            if message.offset >= begin {
-                break;
+                if let Some(message) = &message
+                    && let Some((partition, (from, to))) = part.get_key_value(&message.partition)
+                    && (*from..*to).contains(&message.offset)
+                {
+                    let millis = within_reason(message.timestamp);
+                    found.insert((*partition, message.offset), (message.carried().batch_id(message.id).0, millis));
+                    if millis < oldest {
+                        // What came before is older.
+                        left.remove(*partition);
+                    }
+                }
+                // Not all offsets have a message.
+                let position = consumer.position()?;
+                open.retain(|(topic, number), (_, to)| {
+                    let at = position.find_partition(topic, *number).map(|one| one.offset());
+                    !matches!(at, Some(Offset::Offset(at)) if at >= *to)
+                });
             }
-            let hash = || twox_hash::XxHash3_128::oneshot(&message.payload).to_le_bytes();
-            let id = message.id.map_or_else(hash, |id| id.0);
-            self.state().recent.is_new(partition, id, message.timestamp.unwrap_or(0));
-            if message.offset + 1 >= begin {
-                break;
-            }
+            left.retain(|partition, (from, to)| {
+                *to = part.get(partition).map_or(*from, |(begin, _)| *begin);
+                from < to
+            });
+        }
+        if !left.is_empty() {
+            tracing::warn!(waited = ?ANSWER, "not all of the messages before were read; one of them that is sent again now is stored twice until files are merged");
+        }
+        let mut state = self.state();
+        for ((partition, _), (id, millis)) in found {
+            state.recent.is_new(partition, id, millis);
         }
         Ok(())
     }
 
     fn give_away(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
         let gone: Vec<Partition> = partitions.elements().iter().map(|one| (one.topic().to_owned(), one.partition())).collect();
+        // One that is paused stays so for when it comes back.
+        if let Err(error) = consumer.resume(partitions) {
+            tracing::debug!(%error, "partitions that are given away stay paused");
+        }
         if gone.iter().any(|partition| self.state().ledger.has(partition)) {
             tracing::info!(partitions = ?gone, "partitions of the log are given away");
             self.settle(consumer);
@@ -474,15 +566,19 @@ impl ClientContext for Member {
 }
 
 impl ConsumerContext for Member {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Revoke(partitions) => self.give_away(consumer, partitions),
-            Rebalance::Assign(partitions) => {
-                if let Err(error) = self.begin(consumer, partitions) {
-                    self.state().fault = Some(error.to_string());
-                }
+    /// In the place of the library's own, which reads from where the group is.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let done = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            if let Err(error) = self.begin(consumer, partitions) {
+                self.state().fault = Some(error.to_string());
             }
-            Rebalance::Error(error) => tracing::debug!(%error, "a rebalance failed"),
+            consumer.incremental_assign(partitions)
+        } else {
+            self.give_away(consumer, partitions);
+            consumer.incremental_unassign(partitions)
+        };
+        if let Err(error) = done {
+            self.state().fault = Some(format!("a rebalance failed: {error}"));
         }
     }
 }

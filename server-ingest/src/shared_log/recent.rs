@@ -1,16 +1,16 @@
 //! Requests that came twice: the ids of those that a partition had lately.
 //!
 //! A request that is sent again is in the partition of the first one, whoever took it. Ids are remembered for ten minutes of the messages' own
-//! time. Who gets a partition reads back for them, up to [`READ_BACK_MESSAGES`]; what was sent again after longer is a row twice until files
-//! are merged.
+//! time. Who gets a partition reads back for them, the newest first, up to [`READ_BACK_MESSAGES`]; what was sent again after longer is a row twice
+//! until files are merged.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::kafka::Partition;
 
-const WINDOW_MILLIS: i64 = 600_000;
-/// Ids of one partition.
-const MAX_IDS: usize = 200_000;
+pub(super) const WINDOW_MILLIS: i64 = 600_000;
+/// Ids of all partitions, some 80 bytes each.
+const MAX_IDS: usize = 400_000;
 /// Read back from the start of a partition that changes hands.
 pub(super) const READ_BACK_MESSAGES: i64 = 10_000;
 
@@ -30,13 +30,14 @@ impl Recent {
         if !self.0.contains_key(partition) {
             self.0.insert(partition.clone(), Window::default());
         }
+        let most = MAX_IDS / self.0.len();
         let Some(window) = self.0.get_mut(partition) else { return true };
         if !window.ids.insert(id) {
             return false;
         }
         window.order.push_back((id, millis));
         while let Some((oldest, came)) = window.order.front().copied()
-            && (window.order.len() > MAX_IDS || millis.saturating_sub(came) > WINDOW_MILLIS)
+            && (window.order.len() > most || millis.saturating_sub(came) > WINDOW_MILLIS)
         {
             window.order.pop_front();
             window.ids.remove(&oldest);

@@ -19,7 +19,7 @@ use rdkafka::{
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
 use scouter_storage::log::{BatchId, Frame, MAX_PAYLOAD_BYTES, Then};
-use scouter_tonic::broker::{BATCH_ID, CONTENT_TYPE};
+use scouter_tonic::broker::{BATCH_ID, CONTENT_TYPE, DEAD_SUFFIX};
 use tokio::sync::oneshot;
 
 use super::envelope::{Part, parts};
@@ -31,6 +31,12 @@ use crate::{
 
 /// What a message has beside its value, at most.
 const AROUND_BYTES: usize = 64 * 1024;
+/// A topic with a lower limit is not one for a log.
+const LEAST_MESSAGE_BYTES: usize = 256 * 1024;
+/// Sent to a broker at once.
+const BATCH_BYTES: usize = 1_000_000;
+/// More than this is not copied on a thread of the reactor.
+const LONG_BYTES: usize = 512 * 1024;
 /// A message is delivered by then, or its request is not acknowledged. Less than a request waits.
 const DELIVERY: Duration = Duration::from_secs(7);
 /// Messages that come within this time go in one request to the brokers.
@@ -154,11 +160,11 @@ impl ProducerContext for Deliveries {
 }
 
 impl KafkaLog {
-    /// Connects, and makes the topic if there is none. Runs on a runtime.
+    /// Connects, and makes the topic if there is none. Messages on their way take up to `queue_bytes`. Runs on a runtime.
     ///
     /// # Errors
     /// No broker answers, or they refuse.
-    pub async fn open(kafka: &Kafka, log: &SharedLog) -> Result<Self, LogError> {
+    pub async fn open(kafka: &Kafka, log: &SharedLog, queue_bytes: usize) -> Result<Self, LogError> {
         let topic = kafka.topics.first().cloned().unwrap_or_default();
         let failed = |error: KafkaError| LogError::Kafka { brokers: kafka.brokers.clone(), what: error.to_string() };
         let mut settings = client(kafka);
@@ -169,11 +175,23 @@ impl KafkaLog {
             .set("compression.type", "lz4")
             .set("message.timeout.ms", DELIVERY.as_millis().to_string())
             .set("message.max.bytes", (MAX_PAYLOAD_BYTES + AROUND_BYTES).to_string())
-            .set("queue.buffering.max.kbytes", (MAX_PAYLOAD_BYTES / 1024 * 4).to_string())
+            .set("queue.buffering.max.kbytes", ((queue_bytes + 2 * AROUND_BYTES) / 1024).to_string())
             .set("topic.metadata.refresh.interval.ms", "10000");
         let admin: AdminClient<DefaultClientContext> = settings.create().map_err(failed)?;
-        make_topic(&admin, &topic, log).await.map_err(failed)?;
-        let limit_bytes = largest_message(&admin, &topic).await.map_err(failed)?.saturating_sub(AROUND_BYTES).min(MAX_PAYLOAD_BYTES);
+        make_topic(&admin, &topic, log.partitions).await.map_err(failed)?;
+        // Where brokers do not make topics by themselves, what cannot be stored would have no place.
+        for topic in &kafka.topics {
+            make_topic(&admin, &format!("{topic}{DEAD_SUFFIX}"), 1).await.map_err(failed)?;
+        }
+        let largest = largest_message(&admin, &topic).await.map_err(failed)?;
+        if largest < LEAST_MESSAGE_BYTES {
+            let what =
+                format!("the topic {topic} takes messages of {largest} bytes; its max.message.bytes is at least {LEAST_MESSAGE_BYTES}");
+            return Err(LogError::Kafka { brokers: kafka.brokers.clone(), what });
+        }
+        let limit_bytes = (largest - AROUND_BYTES).min(MAX_PAYLOAD_BYTES);
+        // What goes to a broker at once is one message to it, and is refused as one.
+        settings.set("batch.size", limit_bytes.min(BATCH_BYTES).to_string());
         if limit_bytes < MAX_PAYLOAD_BYTES {
             tracing::warn!(
                 topic,
@@ -195,7 +213,12 @@ impl KafkaLog {
     /// # Errors
     /// The topic takes no message of this size, or no broker took it in time. It may be there all the same; its repetition is recognised.
     pub async fn append_then(&self, frame: Frame, then: Then) -> Result<(), IngestError> {
-        let parts = parts(frame.envelope, &frame.payload);
+        let is_long = frame.payload.len() > LONG_BYTES;
+        let parts = if is_long {
+            tokio::task::block_in_place(|| parts(frame.envelope, &frame.payload))
+        } else {
+            parts(frame.envelope, &frame.payload)
+        };
         let too_large = IngestError::TooLarge { limit_bytes: self.0.limit_bytes };
         if parts.iter().any(|part| part.value.len() > self.0.limit_bytes) {
             return Err(too_large);
@@ -204,16 +227,26 @@ impl KafkaLog {
         let outcome = Mutex::new(Outcome { failure: None, then: Some(then), answer: Some(answer) });
         let pending = Arc::new(Pending { left: AtomicUsize::new(parts.len()), outcome, _payload: frame.payload.clone() });
         let producer = self.producer();
-        for (index, part) in parts.iter().enumerate() {
-            if let Err(error) = self.send(&producer, &frame, part, index, &pending) {
-                pending.done(parts.len() - index, Some(error));
-                break;
+        // The library makes copies.
+        let send = || {
+            for (index, part) in parts.iter().enumerate() {
+                if let Err(error) = self.send(&producer, &frame, part, index, &pending) {
+                    pending.done(parts.len() - index, Some(error));
+                    break;
+                }
             }
+        };
+        if is_long {
+            tokio::task::block_in_place(send)
+        } else {
+            send()
         }
         drop(pending);
         let Err(error) = answered.await.unwrap_or(Err(KafkaError::Canceled)) else { return Ok(()) };
         if producer.client().fatal_error().is_some() {
-            self.replace(&producer);
+            let (log, producer) = (self.clone(), Arc::clone(&producer));
+            // The last one to let go of it waits for its threads.
+            tokio::task::spawn_blocking(move || log.replace(producer));
         }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => Err(too_large),
@@ -270,22 +303,28 @@ impl KafkaLog {
         Arc::clone(&self.0.producer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn replace(&self, failed: &Arc<ThreadedProducer<Deliveries>>) {
+    /// Makes a new producer in the place of one that sends nothing any more. Blocks.
+    fn replace(&self, failed: Arc<ThreadedProducer<Deliveries>>) {
         let mut producer = self.0.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&producer, failed) {
+        if !Arc::ptr_eq(&producer, &failed) {
             return;
         }
         match self.0.settings.create_with_context(Deliveries(Arc::clone(&self.0.health))) {
             Ok(new) => *producer = Arc::new(new),
             Err(error) => tracing::error!(%error, "a new producer for Kafka cannot be made"),
         }
+        drop(producer);
+        drop(failed);
     }
 }
 
-/// The first part of a request has its id; the second one another, which a repetition has too.
-fn part_id(BatchId(mut id): BatchId, index: usize) -> BatchId {
-    id[15] ^= u8::try_from(index).unwrap_or(u8::MAX);
-    BatchId(id)
+/// The first part of a request has its id; the second one another, which a repetition has too, and no other request.
+fn part_id(id: BatchId, index: usize) -> BatchId {
+    if index == 0 {
+        return id;
+    }
+    let of_part: Vec<u8> = id.0.iter().copied().chain(*b" part ").chain(index.to_le_bytes()).collect();
+    BatchId(twox_hash::XxHash3_128::oneshot(&of_part).to_le_bytes())
 }
 
 /// Asks brokers that are gone whether they are back, as long as nothing else is sent to them.
@@ -314,10 +353,10 @@ async fn watch(inner: std::sync::Weak<Inner>) {
 }
 
 /// Makes the topic, unless it is there.
-async fn make_topic(admin: &AdminClient<DefaultClientContext>, topic: &str, log: &SharedLog) -> Result<(), KafkaError> {
+async fn make_topic(admin: &AdminClient<DefaultClientContext>, topic: &str, partitions: i32) -> Result<(), KafkaError> {
     let limit = (MAX_PAYLOAD_BYTES + AROUND_BYTES).to_string();
     // As many replicas as the brokers make by default.
-    let new = NewTopic::new(topic, log.partitions, TopicReplication::Fixed(-1))
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))
         .set("max.message.bytes", &limit)
         .set("message.timestamp.type", "LogAppendTime");
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
@@ -327,7 +366,7 @@ async fn make_topic(admin: &AdminClient<DefaultClientContext>, topic: &str, log:
         match made {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => return Ok(()),
             Some(Ok(_)) => {
-                tracing::info!(topic, partitions = log.partitions, "the log's topic was made");
+                tracing::info!(topic, partitions, "a topic was made");
                 return Ok(());
             }
             // A broker that has just started knows no other one yet.

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use scouter_storage::log::Door;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +14,6 @@ use super::BATCH;
 use crate::{
     admission::Share,
     consumer::{ConsumerError, Fate, Taker},
-    ingest::Message,
     kafka::{DeadLetters, Fetched, Partition},
 };
 
@@ -83,8 +81,7 @@ async fn fate(
     dead: &DeadLetters,
     stop: &CancellationToken,
 ) -> Result<bool, ConsumerError> {
-    let submitted = Message { door: Door::Kafka, content_type: message.content_type.clone(), payload: message.payload.clone() };
-    match taker.take_known(&submitted, message.id, share, stop).await {
+    match taker.take_known(&message.carried(), message.id, share, stop).await {
         Fate::Left => Ok(false),
         Fate::Stored => Ok(true),
         Fate::Dead(reason) => {

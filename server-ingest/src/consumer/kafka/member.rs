@@ -113,6 +113,10 @@ impl Member {
     fn give_away(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
         let gone: Vec<Partition> = partitions.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect();
         tracing::debug!(partitions = ?gone, "partitions are given away");
+        // One that is paused stays so for when it comes back.
+        if let Err(error) = consumer.resume(partitions) {
+            tracing::debug!(%error, "partitions that are given away stay paused");
+        }
         {
             let mut state = self.state();
             if let Some(batch) = &state.under_way {

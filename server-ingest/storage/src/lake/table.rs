@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arrow::array::RecordBatch;
 use tokio::runtime::Runtime;
@@ -74,8 +74,8 @@ pub(crate) struct LakeTable {
     snapshot: Arc<Snapshot>,
     /// The last attempt ended without knowing what is on disk: `snapshot` must be read again before the next one.
     stale: bool,
-    /// When the table was last read.
-    looked: Instant,
+    /// When the snapshot was last known to be the newest. By the clock on the wall: the other one stands still while a machine sleeps.
+    looked: SystemTime,
     /// Files of attempts that failed. Deleted when a fresh snapshot shows that no commit names them.
     doubtful: Vec<PathBuf>,
     /// Files that a commit took out of the table since it was opened, and when. Who reads an older snapshot holds the file too.
@@ -141,7 +141,7 @@ impl LakeTable {
         let app_id = home.objects().is_none().then(|| app_id.to_string().into());
         let place = TablePlace { table, home, dir, format: Arc::new(format), app_id };
         let snapshot = Arc::new(commit_log::load(&place, runtime)?);
-        Ok(Self { place, snapshot, stale: false, looked: Instant::now(), doubtful: Vec::new(), taken_out: Vec::new(), fault })
+        Ok(Self { place, snapshot, stale: false, looked: SystemTime::now(), doubtful: Vec::new(), taken_out: Vec::new(), fault })
     }
 
     pub(crate) fn table(&self) -> Table {
@@ -163,9 +163,9 @@ impl LakeTable {
         marks: &[Mark],
     ) -> Result<Commit, LakeError> {
         let mut files: Vec<DataFile> = Vec::new();
-        let mut written = Instant::now();
+        let mut written = SystemTime::now();
         for _ in 0..COMMIT_ATTEMPTS {
-            if self.stale {
+            if self.stale || self.is_too_old() {
                 self.refresh(runtime)?;
             }
             if let Some(version) = self.has_unit(position, marks)? {
@@ -175,17 +175,19 @@ impl LakeTable {
                 self.reach(position);
                 return Ok(Commit { snapshot: Arc::clone(&self.snapshot), files: 0, rows: 0, bytes: 0 });
             }
-            if self.is_shared() && written.elapsed() > STALE_UPLOAD {
-                self.doubtful.extend(files.drain(..).map(|file| file.path));
-            }
             if files.is_empty() {
-                written = Instant::now();
+                written = SystemTime::now();
                 files = self.write_files(batches)?;
+            }
+            if self.is_shared() && age(written) > STALE_UPLOAD {
+                self.doubtful.extend(files.drain(..).map(|file| file.path));
+                continue;
             }
             let published = self.fault.check(FaultPoint::AfterParquet, self.table()).and_then(|()| self.publish(&files, position, marks));
             match published {
-                Ok(Published::Yes) => return Ok(self.adopt(files, position, marks)),
-                Ok(Published::VersionTaken) => self.stale = true,
+                // Behind a checkpoint nobody reads a commit; there it does not count.
+                Ok(Published::Yes) if !self.is_too_old() => return Ok(self.adopt(files, position, marks)),
+                Ok(_) => self.stale = true,
                 Err(error) => {
                     self.stale = true;
                     self.doubtful.extend(files.into_iter().map(|file| file.path));
@@ -218,6 +220,11 @@ impl LakeTable {
                 expected: mark.begins,
             }),
         }
+    }
+
+    /// Whether so much time has passed that the commits after the snapshot may have been cleaned up, so that their names are free again.
+    fn is_too_old(&self) -> bool {
+        self.is_shared() && age(self.looked) > STALE_SNAPSHOT
     }
 
     fn is_shared(&self) -> bool {
@@ -274,7 +281,7 @@ impl LakeTable {
         why: Replacing,
     ) -> Result<bool, LakeError> {
         for _ in 0..COMMIT_ATTEMPTS {
-            if self.stale {
+            if self.stale || self.is_too_old() {
                 self.refresh(runtime)?;
             }
             let named: HashSet<&Path> = self.snapshot.files.iter().map(|file| file.path.as_path()).collect();
@@ -287,7 +294,7 @@ impl LakeTable {
             let bytes = commit_log::commit_bytes(&self.place.dir, actions, operation, &[])?;
             // Until the answer is known to be good.
             self.stale = true;
-            if self.place.home.publish(&self.place.dir, version + 1, bytes)? == Published::Yes {
+            if self.place.home.publish(&self.place.dir, version + 1, bytes)? == Published::Yes && !self.is_too_old() {
                 self.fault.check(FaultPoint::AfterReplace, self.table())?;
                 self.stale = false;
                 return Ok(true);
@@ -303,6 +310,7 @@ impl LakeTable {
         let version = self.snapshot.version.map(|version| version + 1);
         let sources = Arc::clone(&self.snapshot.sources);
         self.snapshot = Arc::new(Snapshot { version, position: self.snapshot.position, sources, files });
+        self.looked = SystemTime::now();
         let now = Instant::now();
         self.taken_out.extend(out.into_iter().map(|file| (file, now)));
     }
@@ -347,12 +355,12 @@ impl LakeTable {
 
     /// Reads what others have committed to a shared table, unless it was read within `age`.
     pub(crate) fn look(&mut self, runtime: &LakeRuntime, age: Duration) -> Result<(), LakeError> {
-        if self.is_shared() && (self.stale || self.looked.elapsed() >= age) { self.refresh(runtime) } else { Ok(()) }
+        if self.is_shared() && (self.stale || self::age(self.looked) >= age) { self.refresh(runtime) } else { Ok(()) }
     }
 
     fn refresh(&mut self, runtime: &LakeRuntime) -> Result<(), LakeError> {
-        let looked = Instant::now();
-        let newer = if self.looked.elapsed() < STALE_SNAPSHOT { commit_log::catch_up(&self.place, &self.snapshot)? } else { None };
+        let looked = SystemTime::now();
+        let newer = if self.is_too_old() { None } else { commit_log::catch_up(&self.place, &self.snapshot)? };
         let mut fresh = match newer {
             Some(newer) if newer.version == self.snapshot.version => {
                 (self.looked, self.stale) = (looked, false);
@@ -447,8 +455,14 @@ impl LakeTable {
             Arc::make_mut(&mut sources).extend(marks.iter().map(|mark| (mark.source.to_string(), mark.position)));
         }
         self.snapshot = Arc::new(Snapshot { version, position, sources, files: all });
+        self.looked = SystemTime::now();
         Commit { snapshot: Arc::clone(&self.snapshot), files: added, rows, bytes }
     }
+}
+
+/// A clock that was set back makes all old.
+fn age(since: SystemTime) -> Duration {
+    since.elapsed().unwrap_or(Duration::MAX)
 }
 
 impl TablePlace {

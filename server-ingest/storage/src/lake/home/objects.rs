@@ -56,11 +56,11 @@ pub struct Objects {
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectsError {
     /// The address names none.
-    #[error("{url:?} names no object store; it is s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH")]
-    Address {
-        /// What was given.
-        url: String,
-    },
+    #[error(
+        "the address of the tables cannot be used; it is s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH, with a path of letters, digits, dots, \
+         dashes and underscores, and credentials in variables"
+    )]
+    Address,
     /// It does not answer, or refuses.
     #[error("{url} cannot be used")]
     Store {
@@ -94,9 +94,13 @@ impl Objects {
     /// # Errors
     /// The address, or a variable, cannot be used.
     pub fn open(url: &str, scratch: &Path, runtime: Handle) -> Result<Self, ObjectsError> {
-        let address = || ObjectsError::Address { url: url.to_owned() };
+        let address = || ObjectsError::Address;
         let parsed = Url::parse(url).map_err(|_| address())?;
-        if parsed.host_str().is_none_or(str::is_empty) {
+        // Of a path with other characters each library has its own spelling.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+        let is_bare =
+            parsed.username().is_empty() && parsed.password().is_none() && parsed.query().is_none() && parsed.fragment().is_none();
+        if parsed.host_str().is_none_or(str::is_empty) || !is_bare || !parsed.path().chars().all(is_plain) {
             return Err(address());
         }
         let connector = SpawnedReqwestConnector::new(runtime.clone());
@@ -142,7 +146,7 @@ impl Objects {
     /// # Errors
     /// It cannot be used.
     pub fn check(&self) -> Result<(), ObjectsError> {
-        fs::create_dir_all(&self.scratch).map_err(|source| ObjectsError::Scratch { folder: self.scratch.to_path_buf(), source })?;
+        self.clear_scratch().map_err(|source| ObjectsError::Scratch { folder: self.scratch.to_path_buf(), source })?;
         let failed = |source| ObjectsError::Store { url: self.shown(), source };
         let key = key(&self.tables.join("_checks").join(Uuid::new_v4().to_string()));
         let create = || self.store.put_opts(&key, PutPayload::from_static(b"scouter"), PutMode::Create.into());
@@ -156,6 +160,18 @@ impl Objects {
                 Ok(_) => Err(ObjectsError::Overwrites { url: self.shown() }),
             }
         })
+    }
+
+    /// Makes the folder of files under way, and removes those that a process left behind which died.
+    fn clear_scratch(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.scratch)?;
+        for entry in fs::read_dir(&self.scratch)? {
+            let path = entry?.path();
+            if has_ending(&path, &["parquet", "fetched"]) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Its address and the store, whose paths are those of [`crate::lake::DataFile`] without the first slash.
@@ -222,9 +238,19 @@ impl Objects {
             let upload = self.store.put_multipart(&key).await.map_err(|error| failed("write", path, error))?;
             let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
             while !part.is_empty() {
-                upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(|error| failed("write", path, error))?;
-                upload.put(part);
-                part = read(&mut file)?;
+                let sent = upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(|error| failed("write", path, error));
+                let next = sent.and_then(|()| {
+                    upload.put(std::mem::take(&mut part));
+                    read(&mut file)
+                });
+                match next {
+                    Ok(next) => part = next,
+                    Err(error) => {
+                        // What came there would be kept, and paid for, though nobody sees it.
+                        let _ = upload.abort().await;
+                        return Err(error);
+                    }
+                }
             }
             upload.finish().await.map(drop).map_err(|error| failed("write", path, error))
         })
@@ -301,6 +327,16 @@ impl Objects {
         }
     }
 
+    /// The version of the newest checkpoint at or after version `from`; `None` if there is none.
+    pub(super) fn newest_checkpoint(&self, dir: &Path, from: i64) -> Result<Option<i64>, LakeError> {
+        let log = key(&log_dir(dir));
+        let before = key(&log_dir(dir).join(format!("{from:020}")));
+        let names = self.store.list_with_offset(Some(&log), &before).try_collect::<Vec<_>>();
+        let listed = self.run(names).map_err(|error| failed("list", &log_dir(dir), error))?;
+        let version = |name: &str| name.strip_suffix(".checkpoint.parquet")?.parse().ok();
+        Ok(listed.iter().filter_map(|object| version(object.location.filename()?)).max())
+    }
+
     /// The commit of a version; `None` if there is none.
     pub(in crate::lake) fn commit(&self, dir: &Path, version: i64) -> Result<Option<Bytes>, LakeError> {
         self.run(self.commit_of(dir, version))
@@ -357,12 +393,13 @@ impl ObjectFolder {
         self.objects.read(&self.path.join(name))
     }
 
-    /// The names of all objects, and when they were last written.
-    pub fn list(&self) -> io::Result<Vec<(String, SystemTime)>> {
+    /// The names of all objects, and what changes with each version of one.
+    pub fn list(&self) -> io::Result<Vec<(String, String)>> {
         let folder = key(&self.path);
         let listed = self.objects.run(self.objects.store.list_with_delimiter(Some(&folder)))?;
         let found = listed.objects.into_iter();
-        Ok(found.filter_map(|object| Some((object.location.filename()?.to_owned(), object.last_modified.into()))).collect())
+        let version = |object: &object_store::ObjectMeta| object.e_tag.clone().unwrap_or_else(|| object.last_modified.to_rfc3339());
+        Ok(found.filter_map(|object| Some((object.location.filename()?.to_owned(), version(&object)))).collect())
     }
 }
 

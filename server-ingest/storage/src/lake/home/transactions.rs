@@ -26,21 +26,25 @@ struct LastCheckpoint {
 /// By application id: the position that `version` of the table has. Blocking.
 pub(in crate::lake) fn positions(objects: &Objects, dir: &Path, version: i64) -> Result<BTreeMap<String, u64>, LakeError> {
     let mut positions = BTreeMap::new();
-    let mut from = 0;
+    let mut known = 0;
     let pointer = log_dir(dir).join("_last_checkpoint");
     match objects.read(&pointer) {
         Ok(bytes) => {
             let last: Option<LastCheckpoint> = serde_json::from_slice(&bytes).ok();
             let damaged = || LakeError::Damaged { path: pointer.clone(), what: "no version in it".to_owned() };
-            let checkpoint = last.ok_or_else(damaged)?.version;
-            // A newer one than asked for can be there already; what it says is then what the table says now.
-            let path = log_dir(dir).join(format!("{checkpoint:020}.checkpoint.parquet"));
-            read_checkpoint(&Home::Objects(objects.clone()), &path, &mut positions)?;
-            from = checkpoint + 1;
+            known = last.ok_or_else(damaged)?.version;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(LakeError::io("read", &pointer, error)),
     }
+    // The pointer is a hint, and may be older than what is there. A checkpoint may be newer than the version that is asked for; what it says is
+    // then what the table says now.
+    let checkpoint = objects.newest_checkpoint(dir, known)?;
+    if let Some(checkpoint) = checkpoint {
+        let path = log_dir(dir).join(format!("{checkpoint:020}.checkpoint.parquet"));
+        read_checkpoint(&Home::Objects(objects.clone()), &path, &mut positions)?;
+    }
+    let from = checkpoint.map_or(0, |checkpoint| checkpoint + 1);
     for commit in objects.commits(dir, from..=version)? {
         of_commit(&commit, &mut positions);
     }
