@@ -136,6 +136,8 @@ impl Worker {
             // Where brokers make topics, a server may be there before its clients.
             .set("allow.auto.create.topics", "true")
             .set("topic.metadata.refresh.interval.ms", "10000")
+            // Otherwise a partition rests for a second whenever as much is fetched as may be.
+            .set("fetch.queue.backoff.ms", "5")
             .set("queued.max.messages.kbytes", (BATCH_BYTES / 1024).to_string())
             .set("fetch.max.bytes", BATCH_BYTES.to_string());
         settings

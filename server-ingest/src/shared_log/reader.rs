@@ -48,6 +48,8 @@ const COMMIT: Duration = Duration::from_millis(500);
 const HANDOVER: Duration = Duration::from_secs(20);
 /// How long the brokers may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Of one partition, at once.
+const FETCH_BYTES: &str = "4194304";
 /// Nothing more comes of what is read back.
 const SILENCE: Duration = Duration::from_secs(2);
 /// Read back at once.
@@ -363,6 +365,9 @@ fn settings(kafka: &Kafka) -> ClientConfig {
         .set("isolation.level", "read_committed")
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("fetch.wait.max.ms", "50")
+        // Otherwise a partition rests for a second whenever as much is fetched as may be.
+        .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.message.max.bytes", FETCH_BYTES)
         .set("queued.max.messages.kbytes", AHEAD_KIB);
     if let Some(name) = &kafka.instance {
         settings.set("group.instance.id", name);
