@@ -331,7 +331,7 @@ async fn what_is_wrong_is_said_at_the_start() {
     let text = run(shared(&["--storage", "s3://bucket/lake", "--log", "kafka"]), Vec::new()).await;
     assert!(text.contains("--kafka-brokers"), "{text}");
     let text = run(shared(&["--storage", "s3://bucket/lake", "--log", "kafka", "--kafka-brokers", "127.0.0.1:1"]), Vec::new()).await;
-    assert!(text.contains("127.0.0.1:1") && text.contains("cannot be used as the log"), "{text}");
+    assert!(text.contains("127.0.0.1:1") && text.contains("cannot be used as the log") && text.contains("refused"), "{text}");
 
     let mut wrong = ground.objects.environment();
     wrong.iter_mut().filter(|(name, _)| name == "AWS_SECRET_ACCESS_KEY").for_each(|(_, value)| "wrong".clone_into(value));

@@ -17,12 +17,12 @@ use super::{Profile, ProfileError, SUFFIX, failed};
 pub(super) enum Shelf {
     Folder(PathBuf),
     /// With the version of each object that was read.
-    Shared(ObjectFolder, Mutex<HashMap<String, String>>),
+    Shared(Box<ObjectFolder>, Mutex<HashMap<String, String>>),
 }
 
 impl Shelf {
     pub(super) fn shared(objects: ObjectFolder) -> Self {
-        Self::Shared(objects, Mutex::default())
+        Self::Shared(Box::new(objects), Mutex::default())
     }
 
     /// Replaces a profile as a whole, durably.

@@ -74,8 +74,7 @@ mod tests {
         let spans = vec![named("a"), named("b")];
         let custom = CustomMetricRecord { entity_uid: "uid".to_owned(), ..CustomMetricRecord::default() };
         let record = MonitoringRecord { record: Some(Record::Custom(custom)) };
-        let mut request =
-            InsertMessageRequest { resource_spans: spans.clone(), batch_id: vec![1; 16].into(), ..InsertMessageRequest::default() };
+        let mut request = InsertMessageRequest { resource_spans: spans.clone(), batch_id: vec![1; 16], ..InsertMessageRequest::default() };
         let otlp = ExportTraceServiceRequest { resource_spans: spans };
 
         let [only] = &parts(Envelope::Scouter, &request.encode_to_vec().into())[..] else { panic!("spans alone are one message") };

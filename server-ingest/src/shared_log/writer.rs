@@ -12,7 +12,6 @@ use bytes::Bytes;
 use rdkafka::{
     ClientConfig, ClientContext, Message as _,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
@@ -79,6 +78,20 @@ struct Health(Mutex<Option<Arc<str>>>);
 impl Health {
     fn lock(&self) -> MutexGuard<'_, Option<Arc<str>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the client library complained of last.
+#[derive(Debug, Clone, Default)]
+struct LastWords(Arc<Mutex<Option<String>>>);
+
+impl ClientContext for LastWords {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the Kafka client has a problem");
+        // That all brokers are down follows from what was said before.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
     }
 }
 
@@ -166,7 +179,13 @@ impl KafkaLog {
     /// No broker answers, or they refuse.
     pub async fn open(kafka: &Kafka, log: &SharedLog, queue_bytes: usize) -> Result<Self, LogError> {
         let topic = kafka.topics.first().cloned().unwrap_or_default();
-        let failed = |error: KafkaError| LogError::Kafka { brokers: kafka.brokers.clone(), what: error.to_string() };
+        let words = LastWords::default();
+        let failed = |error: KafkaError| {
+            // A timeout alone does not say what was wrong.
+            let because =
+                words.0.lock().unwrap_or_else(PoisonError::into_inner).take().map_or_else(String::new, |words| format!(": {words}"));
+            LogError::Kafka { brokers: kafka.brokers.clone(), what: format!("{error}{because}") }
+        };
         let mut settings = client(kafka);
         settings
             .set("enable.idempotence", "true")
@@ -177,7 +196,7 @@ impl KafkaLog {
             .set("message.max.bytes", (MAX_PAYLOAD_BYTES + AROUND_BYTES).to_string())
             .set("queue.buffering.max.kbytes", ((queue_bytes + 2 * AROUND_BYTES) / 1024).to_string())
             .set("topic.metadata.refresh.interval.ms", "10000");
-        let admin: AdminClient<DefaultClientContext> = settings.create().map_err(failed)?;
+        let admin: AdminClient<LastWords> = settings.create_with_context(words.clone()).map_err(failed)?;
         make_topic(&admin, &topic, log.partitions).await.map_err(failed)?;
         // Where brokers do not make topics by themselves, what cannot be stored would have no place.
         for topic in &kafka.topics {
@@ -353,7 +372,7 @@ async fn watch(inner: std::sync::Weak<Inner>) {
 }
 
 /// Makes the topic, unless it is there.
-async fn make_topic(admin: &AdminClient<DefaultClientContext>, topic: &str, partitions: i32) -> Result<(), KafkaError> {
+async fn make_topic(admin: &AdminClient<LastWords>, topic: &str, partitions: i32) -> Result<(), KafkaError> {
     let limit = (MAX_PAYLOAD_BYTES + AROUND_BYTES).to_string();
     // As many replicas as the brokers make by default.
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))
@@ -380,7 +399,7 @@ async fn make_topic(admin: &AdminClient<DefaultClientContext>, topic: &str, part
 }
 
 /// The topic's `max.message.bytes`; what the server itself takes, where the brokers do not tell.
-async fn largest_message(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<usize, KafkaError> {
+async fn largest_message(admin: &AdminClient<LastWords>, topic: &str) -> Result<usize, KafkaError> {
     let began = Instant::now();
     loop {
         let options = AdminOptions::new().request_timeout(Some(PATIENCE));

@@ -209,7 +209,7 @@ async fn play(steps: Vec<Step>) {
     let logs: Vec<Vec<Frame>> = (0..3_u64)
         .map(|partition| {
             let frame = |at: u64| {
-                if at % 3 == 0 {
+                if at.is_multiple_of(3) {
                     psi_and_spans(at * 3 + partition..at * 3 + partition + 1)
                 } else {
                     spans(at * 3 + partition..at * 3 + partition + 1)
