@@ -6,7 +6,7 @@ mod fetched;
 use std::time::Duration;
 
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
@@ -65,4 +65,13 @@ pub(crate) fn poll<C: ConsumerContext>(consumer: &BaseConsumer<C>, patience: Dur
             _ => Err(error),
         },
     }
+}
+
+/// As the client library wants them.
+pub(crate) fn offsets<'a>(offsets: impl Iterator<Item = (&'a Partition, &'a i64)>) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for ((topic, number), offset) in offsets {
+        list.add_partition_offset(topic, *number, Offset::Offset(*offset))?;
+    }
+    Ok(list)
 }

@@ -20,6 +20,7 @@
 
 mod envelope;
 mod ledger;
+mod member;
 mod reader;
 mod recent;
 mod writer;

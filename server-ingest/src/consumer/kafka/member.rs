@@ -13,13 +13,13 @@ use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
-    error::{KafkaError, KafkaResult},
+    error::KafkaError,
 };
 
 use super::batch::{Batch, Done};
 use crate::{
     consumer::ConsumerError,
-    kafka::{Fetched, Partition},
+    kafka::{Fetched, Partition, offsets},
 };
 
 /// Longer than a store that is stuck keeps a request waiting.
@@ -75,7 +75,7 @@ impl Member {
         if state.offsets.is_empty() {
             return;
         }
-        let committed = match list(state.offsets.iter()).and_then(|offsets| consumer.committed_offsets(offsets, ANSWER)) {
+        let committed = match offsets(state.offsets.iter()).and_then(|offsets| consumer.committed_offsets(offsets, ANSWER)) {
             Ok(committed) => committed,
             Err(error) => return tracing::debug!(%error, "the brokers do not say which offsets are committed"),
         };
@@ -91,7 +91,7 @@ impl Member {
         if offsets.is_empty() {
             return;
         }
-        if let Err(error) = list(offsets.iter()).and_then(|offsets| consumer.commit(&offsets, CommitMode::Async)) {
+        if let Err(error) = crate::kafka::offsets(offsets.iter()).and_then(|offsets| consumer.commit(&offsets, CommitMode::Async)) {
             tracing::debug!(%error, "offsets are not committed; they will be again");
         }
     }
@@ -102,7 +102,7 @@ impl Member {
         if state.offsets.is_empty() {
             return;
         }
-        match list(state.offsets.iter()).and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync)) {
+        match offsets(state.offsets.iter()).and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync)) {
             Ok(()) => state.offsets.clear(),
             Err(error) => {
                 tracing::warn!(%error, "offsets cannot be committed; whoever has these partitions next gets some messages again");
@@ -163,14 +163,6 @@ impl ConsumerContext for Member {
             Rebalance::Error(error) => tracing::debug!(%error, "a rebalance failed"),
         }
     }
-}
-
-fn list<'a>(offsets: impl Iterator<Item = (&'a Partition, &'a i64)>) -> KafkaResult<TopicPartitionList> {
-    let mut list = TopicPartitionList::new();
-    for ((topic, number), offset) in offsets {
-        list.add_partition_offset(topic, *number, Offset::Offset(*offset))?;
-    }
-    Ok(list)
 }
 
 /// What a consumer is called in its group: a server's name, given or kept in a file, and a number. Blocks.
