@@ -12,10 +12,11 @@ use bytes::Bytes;
 use rdkafka::{
     ClientConfig, ClientContext, Message as _,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
 use scouter_storage::log::{BatchId, Frame, MAX_PAYLOAD_BYTES, Then};
 use scouter_tonic::broker::{BATCH_ID, CONTENT_TYPE, DEAD_SUFFIX};
@@ -93,6 +94,12 @@ impl ClientContext for LastWords {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         }
     }
+}
+
+impl ProducerContext for LastWords {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 /// One request on its way.
@@ -196,7 +203,8 @@ impl KafkaLog {
             .set("message.max.bytes", (MAX_PAYLOAD_BYTES + AROUND_BYTES).to_string())
             .set("queue.buffering.max.kbytes", ((queue_bytes + 2 * AROUND_BYTES) / 1024).to_string())
             .set("topic.metadata.refresh.interval.ms", "10000");
-        let admin: AdminClient<LastWords> = settings.create_with_context(words.clone()).map_err(failed)?;
+        reach(&settings, &words).await.map_err(failed)?;
+        let admin: AdminClient<DefaultClientContext> = settings.create().map_err(failed)?;
         make_topic(&admin, &topic, log.partitions).await.map_err(failed)?;
         // Where brokers do not make topics by themselves, what cannot be stored would have no place.
         for topic in &kafka.topics {
@@ -371,8 +379,20 @@ async fn watch(inner: std::sync::Weak<Inner>) {
     }
 }
 
+/// Asks the brokers something, so that what keeps them from being reached is known.
+async fn reach(settings: &ClientConfig, words: &LastWords) -> Result<(), KafkaError> {
+    let client: BaseProducer<LastWords> = settings.create_with_context(words.clone())?;
+    let asked = tokio::task::spawn_blocking(move || {
+        let asked = client.client().fetch_metadata(None, PATIENCE).map(drop);
+        // Hands over what the library had to say meanwhile.
+        client.poll(PROBE);
+        asked
+    });
+    asked.await.unwrap_or(Err(KafkaError::Canceled))
+}
+
 /// Makes the topic, unless it is there.
-async fn make_topic(admin: &AdminClient<LastWords>, topic: &str, partitions: i32) -> Result<(), KafkaError> {
+async fn make_topic(admin: &AdminClient<DefaultClientContext>, topic: &str, partitions: i32) -> Result<(), KafkaError> {
     let limit = (MAX_PAYLOAD_BYTES + AROUND_BYTES).to_string();
     // As many replicas as the brokers make by default.
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))
@@ -399,7 +419,7 @@ async fn make_topic(admin: &AdminClient<LastWords>, topic: &str, partitions: i32
 }
 
 /// The topic's `max.message.bytes`; what the server itself takes, where the brokers do not tell.
-async fn largest_message(admin: &AdminClient<LastWords>, topic: &str) -> Result<usize, KafkaError> {
+async fn largest_message(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<usize, KafkaError> {
     let began = Instant::now();
     loop {
         let options = AdminOptions::new().request_timeout(Some(PATIENCE));

@@ -36,6 +36,7 @@ use scouter_examples::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use cases::Case;
+use peer::Peer;
 
 /// Measures what a span costs a real server, and prints a table.
 #[derive(Parser)]
@@ -65,7 +66,10 @@ struct Arguments {
     /// Rotel's program: measures it and the server in turn, by OTLP over gRPC, and nothing else.
     #[arg(long)]
     rotel: Option<PathBuf>,
-    /// How many turns with Rotel.
+    /// The program otlp2parquet: measures it and the server in turn, by OTLP over HTTP, and nothing else.
+    #[arg(long)]
+    otlp2parquet: Option<PathBuf>,
+    /// How many turns with one of these.
     #[arg(long, default_value_t = 3)]
     turns: u32,
 }
@@ -116,7 +120,10 @@ async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
     };
     ensure!(program.is_file(), "{} is missing; build it with: cargo build --release --bin scouter-server", program.display());
     if let Some(rotel) = &arguments.rotel {
-        return peer::measure_beside(rotel, &program, arguments).await;
+        return peer::measure_beside(Peer::Rotel, rotel, &program, arguments).await;
+    }
+    if let Some(otlp2parquet) = &arguments.otlp2parquet {
+        return peer::measure_beside(Peer::Otlp2Parquet, otlp2parquet, &program, arguments).await;
     }
     println!(
         "| case | CPU µs a span | spans/s | ack p50 / p99 ms | bare fdatasync p50 / p99 ms | RSS MiB idle, most, after (anonymous) | bytes a span |"
