@@ -40,7 +40,12 @@ impl HttpConnection {
             .map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source()), None))?;
         let status = answer.status();
         let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok().map(Duration::from_secs));
+        // Programs of others answer protobuf with JSON of their own, which says nothing of rejected spans.
+        let is_json = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
         let content = answer.bytes().await.map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source()), None))?;
+        if status == StatusCode::OK && is_json {
+            return Ok(0);
+        }
         if status == StatusCode::OK {
             let answer = ExportTraceServiceResponse::decode(content)
                 .map_err(|error| SendError::Refused(format!("the answer is not OTLP's: {error}")))?;

@@ -62,9 +62,11 @@ impl Peer {
             Self::Otlp2Parquet => {
                 let config = folder.join("config.toml");
                 let data = folder.join("data");
+                // Its defaults, but for the age of a batch.
                 let settings = format!(
-                    "[batch]\nmax_age_secs = 1\n[request]\nmax_payload_bytes = 67108864\n[storage]\nbackend = \"fs\"\n[storage.fs]\npath = {data:?}\n\
-                     [server]\nlisten_addr = {address:?}\nlog_level = \"warn\"\n"
+                    "[batch]\nmax_rows = 200000\nmax_bytes = 134217728\nmax_age_secs = 1\nenabled = true\n[request]\nmax_payload_bytes = 67108864\n\
+                     [storage]\nbackend = \"fs\"\n[storage.fs]\npath = {data:?}\n[server]\nlisten_addr = {address:?}\nlog_level = \"warn\"\n\
+                     log_format = \"text\"\n"
                 );
                 std::fs::write(&config, settings)?;
                 command.arg("--config").arg(&config);
