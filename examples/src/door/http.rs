@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 use reqwest::{Client, StatusCode, Url, header, redirect};
 
-use super::{Compression, Packed, SendError, grpc::REQUEST_TIMEOUT, with_causes};
+use super::{Compression, Packed, SendError, grpc::REQUEST_TIMEOUT, login::NOBODY, with_causes};
 
 /// A pool of HTTP connections to one address.
 #[derive(Debug, Clone)]
@@ -40,10 +40,11 @@ impl HttpConnection {
             .map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source()), None))?;
         let status = answer.status();
         let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok().map(Duration::from_secs));
-        // Programs of others answer protobuf with JSON of their own, which says nothing of rejected spans.
-        let is_json = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+        // A program of others that nobody logs in to may answer protobuf with JSON of its own, which says nothing of rejected spans.
+        let is_a_peers = token == NOBODY
+            && answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
         let content = answer.bytes().await.map_err(|error| SendError::Retry(with_causes(error.to_string(), error.source()), None))?;
-        if status == StatusCode::OK && is_json {
+        if status == StatusCode::OK && is_a_peers {
             return Ok(0);
         }
         if status == StatusCode::OK {

@@ -15,6 +15,9 @@ use super::{
 
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The token of [`Login::Nobody`].
+pub(super) const NOBODY: &str = "none";
+
 /// Where a token comes from.
 #[derive(Debug, Clone)]
 pub enum Login {
@@ -40,7 +43,7 @@ impl Login {
         match self {
             Self::Grpc(endpoint) => by_grpc(endpoint, username, password).await,
             Self::Http(endpoint) => by_http(endpoint, username, password).await,
-            Self::Nobody => Ok("none".to_owned()),
+            Self::Nobody => Ok(NOBODY.to_owned()),
         }
     }
 }
