@@ -209,6 +209,7 @@ async fn the_log_is_a_topic_that_others_write_and_read() {
     send(b"\xff\xff\xff").await;
     post(&server, request(10..12)).await;
     wait_for(&server, "spans", 5).await;
+    wait_for(&server, "custom_drift", 1).await;
 
     let addresses = ground.kafka.plain_address();
     let read = move |topic: &'static str, count: usize| {
