@@ -15,6 +15,10 @@ import pytest
 
 from conftest import free_port, wait_until
 
+# A new queue outlives a kill this much later: the decision to make it is in the broker's memory for up to two seconds after it said that
+# it is there, and all that it confirmed goes with it.
+DEFINITION_SECONDS = 2.5
+
 # Debian's own start script changes to another user; this is what it starts.
 _FOLDERS = f"/usr/lib/rabbitmq/bin{os.pathsep}{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
 

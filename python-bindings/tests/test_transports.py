@@ -15,7 +15,7 @@ import pytest
 
 from conftest import Server, free_port, running_server, wait_until
 from kafka import running_kafka
-from rabbitmq import running_rabbitmq
+from rabbitmq import DEFINITION_SECONDS, running_rabbitmq
 from scouter import ConfigError, Metric, Metrics, ScouterQueue
 from scouter.tracing import flush_tracer, init_tracer, shutdown_tracer, stats
 from scouter.transport import HttpConfig, KafkaConfig, RabbitMQConfig, RedisConfig, TransportConfig, TransportType
@@ -243,6 +243,7 @@ def test_a17_what_rabbitmq_confirmed_outlives_it(tmp_path: Path) -> None:
     service, port = f"rabbit-{uuid.uuid4()}", free_port()
     with running_rabbitmq(tmp_path, port):
         send(RabbitMQConfig("127.0.0.1", port, "guest", "guest", timeout_secs=30), service)
+        time.sleep(DEFINITION_SECONDS)
     # Killed, not asked to stop. What was neither durable, persistent nor confirmed is gone.
     with running_rabbitmq(tmp_path, port), running_server(options=[f"--rabbitmq-addr=amqp://guest:guest@127.0.0.1:{port}"]) as server:
         wait_until(lambda: len(server.spans(service)) == 1, 30, "the span is stored")

@@ -53,7 +53,12 @@ pub(crate) struct Broker {
     ports: [u16; 2],
     folder: TempDir,
     running: Vec<Group>,
+    was_killed: bool,
 }
+
+/// A new queue of RabbitMQ outlives a kill this much later: the decision to make it is in memory for up to two seconds after it said that it is
+/// there.
+const DEFINITION: Duration = Duration::from_millis(2500);
 
 /// A process and all that it started; killed when dropped.
 struct Group(Child);
@@ -102,7 +107,7 @@ impl Broker {
     pub(crate) async fn start_with(kind: Kind, settings: Settings) -> Self {
         let [port, tls_port, first, second] = free_ports();
         let folder = TempDir::new().expect("a folder for the broker");
-        let mut broker = Self { kind, settings, port, tls_port, ports: [first, second], folder, running: Vec::new() };
+        let mut broker = Self { kind, settings, port, tls_port, ports: [first, second], folder, running: Vec::new(), was_killed: false };
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("a certificate");
         std::fs::write(broker.certificate(), cert.pem()).expect("the folder is writable");
@@ -126,8 +131,11 @@ impl Broker {
         processes().filter(|process| groups.contains(&process.group)).map(|process| process.cpu).sum()
     }
 
-    /// As `kill -9` does.
+    /// As `kill -9` does. RabbitMQ knows its queues afterwards; with one that it forgot all would be gone that it confirmed.
     pub(crate) async fn kill(&mut self) {
+        if self.kind == Kind::RabbitMq && !std::mem::replace(&mut self.was_killed, true) {
+            tokio::time::sleep(DEFINITION).await;
+        }
         for group in self.running.drain(..) {
             group.kill().await;
         }
