@@ -2,7 +2,8 @@
 //!
 //! For each case a fresh `scouter-server` runs on one CPU and the load on another. The CPU time is the server's own, user and system, from
 //! the first measured request until every span is in a committed table; then the spans are counted by SQL. Beside the time to an
-//! acknowledgement stands that of a bare write and `fdatasync` of as many bytes, on the same disk right before.
+//! acknowledgement stands that of a bare write and `fdatasync` of as many bytes, on the same disk: right before, when nobody else writes, and
+//! meanwhile, twenty times a second.
 //!
 //! ```sh
 //! cargo build --release --bin scouter-server --bin span_cost
@@ -13,15 +14,14 @@
 //! target/release/span_cost --rotel venv/lib/python3*/site-packages/rotel/rotel-agent --turns 5
 //! ```
 
+mod bare;
 mod cases;
 mod peer;
 
 use std::{
-    fs::File,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -35,6 +35,7 @@ use scouter_examples::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use bare::{BareDisk, Meanwhile};
 use cases::Case;
 use peer::Peer;
 
@@ -78,7 +79,8 @@ struct Arguments {
 struct Outcome {
     report: LoadReport,
     cpu: Duration,
-    bare: Histogram,
+    /// Of the bare disk, right before and meanwhile.
+    bare: [Histogram; 2],
     idle: Memory,
     most: Memory,
     after: Memory,
@@ -126,9 +128,9 @@ async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
         return peer::measure_beside(Peer::Otlp2Parquet, otlp2parquet, &program, arguments).await;
     }
     println!(
-        "| case | CPU µs a span | spans/s | ack p50 / p99 ms | bare fdatasync p50 / p99 ms | RSS MiB idle, most, after (anonymous) | bytes a span |"
+        "| case | CPU µs a span | spans/s | ack p50 / p99 ms | bare fdatasync before, p50 / p99 ms | and meanwhile | RSS MiB idle, most, after (anonymous) | bytes a span |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for case in cases::cases(arguments.full).into_iter().filter(|case| case.name().contains(&arguments.only)) {
         let outcome = measure(&case, &program, arguments).await.with_context(|| case.name())?;
         println!("{}", row(&case, &outcome));
@@ -148,9 +150,12 @@ async fn measure(case: &Case, program: &Path, arguments: &Arguments) -> anyhow::
     load(case, &server, 1, warm_up).await?;
     server.wait_until_committed().await?;
 
-    let bare = bare_syncs(folder.path(), case.request_bytes())?;
+    let mut disk = BareDisk::new(folder.path(), case.request_bytes())?;
+    let alone = disk.times(200)?;
     let before = server.cpu()?;
+    let meanwhile = Meanwhile::begin(disk);
     let report = load(case, &server, 2, spans).await?;
+    let bare = [alone, meanwhile.end()?];
     server.wait_until_committed().await?;
     let cpu = server.cpu()? - before;
     let most = server.memory()?.at_most();
@@ -199,40 +204,19 @@ async fn send(case: &Case, endpoint: String, login: Login, seed: u64, spans: u64
     Ok(report)
 }
 
-/// Times of writing and syncing `bytes` to a file that was written before, as the log does.
-fn bare_syncs(folder: &Path, bytes: usize) -> anyhow::Result<Histogram> {
-    const FILE_BYTES: usize = 64 * 1024 * 1024;
-    let path = folder.join("bare");
-    let file = File::create(&path).with_context(|| path.display().to_string())?;
-    let bytes = bytes.next_multiple_of(4096).min(FILE_BYTES);
-    let content: Vec<u8> = (0..bytes).map(|index| (index as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
-    for offset in (0..FILE_BYTES).step_by(bytes) {
-        file.write_all_at(&content, offset as u64)?;
-    }
-    file.sync_all()?;
-    let mut times = Histogram::default();
-    for turn in 0..200 {
-        let offset = turn * bytes % (FILE_BYTES - bytes + 1) / 4096 * 4096;
-        let start = Instant::now();
-        file.write_all_at(&content, offset as u64)?;
-        file.sync_data()?;
-        times.record(start.elapsed());
-    }
-    std::fs::remove_file(&path)?;
-    Ok(times)
-}
-
 fn row(case: &Case, outcome: &Outcome) -> String {
-    let Outcome { report, cpu, bare, idle, most, after, bytes_on_disk, stored } = outcome;
+    let Outcome { report, cpu, bare: [alone, meanwhile], idle, most, after, bytes_on_disk, stored } = outcome;
     format!(
-        "| {} | {:.2} | {:.0} | {:.2} / {:.2} | {:.2} / {:.2} | {:.0}, {:.0}, {:.0} ({:.0}, {:.0}) | {:.1} |",
+        "| {} | {:.2} | {:.0} | {:.2} / {:.2} | {:.2} / {:.2} | {:.2} / {:.2} | {:.0}, {:.0}, {:.0} ({:.0}, {:.0}) | {:.1} |",
         case.name(),
         cpu.as_secs_f64() * 1e6 / report.acked as f64,
         report.spans_per_s,
         report.p50_ack_ms,
         report.p99_ack_ms,
-        bare.quantile_ms(0.5),
-        bare.quantile_ms(0.99),
+        alone.quantile_ms(0.5),
+        alone.quantile_ms(0.99),
+        meanwhile.quantile_ms(0.5),
+        meanwhile.quantile_ms(0.99),
         idle.resident_mib,
         most.resident_mib,
         after.resident_mib,
