@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand};
+use scouter_storage::scheduling;
 
 use crate::{
     app,
@@ -156,7 +157,8 @@ fn serve(
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("scouter-server").build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_name("scouter-server").on_thread_start(scheduling::be_prompt).build();
     runtime.map_err(|error| anyhow::Error::new(error).context("the threads of the server cannot be started"))
 }
 

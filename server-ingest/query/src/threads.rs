@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use scouter_storage::scheduling;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{JoinError, JoinHandle};
 
@@ -47,6 +48,8 @@ impl QueryThreads {
             .max_blocking_threads(FILE_THREADS)
             .thread_stack_size(STACK_BYTES)
             .thread_name("scouter-query")
+            // They are started by one that answers requests, and have more to do at once.
+            .on_thread_start(scheduling::be_ordinary)
             .enable_time()
             .build()?;
         Ok(runtime.insert(started).handle().clone())

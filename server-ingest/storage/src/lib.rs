@@ -17,3 +17,5 @@ pub mod columns;
 pub mod lake;
 
 pub mod store;
+
+pub mod scheduling;

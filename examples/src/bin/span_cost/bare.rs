@@ -18,7 +18,7 @@ use scouter_examples::latency::Histogram;
 const FILE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Between two of those that are measured beside a load: few enough to be no load themselves.
-const REST: Duration = Duration::from_millis(50);
+const REST: Duration = Duration::from_millis(20);
 
 /// A file of some size, written and synced, and what is written into it again.
 pub(crate) struct BareDisk {

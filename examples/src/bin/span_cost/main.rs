@@ -3,7 +3,7 @@
 //! For each case a fresh `scouter-server` runs on one CPU and the load on another. The CPU time is the server's own, user and system, from
 //! the first measured request until every span is in a committed table; then the spans are counted by SQL. Beside the time to an
 //! acknowledgement stands that of a bare write and `fdatasync` of as many bytes, on the same disk: right before, when nobody else writes, and
-//! meanwhile, twenty times a second.
+//! meanwhile, some fifty times a second, by a thread on the load's CPU.
 //!
 //! ```sh
 //! cargo build --release --bin scouter-server --bin span_cost

@@ -16,6 +16,7 @@ use super::format::{BLOCK_BYTES, FrameHeader, IdEntry, body_bytes, frame_bytes};
 use super::queue::{Next, Pending, Queue};
 use super::recover::Start;
 use super::{Durability, LogError, Position, Sink};
+use crate::scheduling;
 
 static ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
 
@@ -89,6 +90,7 @@ impl Writer {
 
     /// The writer thread: until the queue is closed and empty, or the log failed.
     pub(super) fn run(mut self) {
+        scheduling::be_prompt();
         let _ends = EndsWithThread { shared: Arc::clone(&self.shared), folder: Arc::clone(&self.folder) };
         let mut taken = Vec::new();
         let mut commit = Vec::new();

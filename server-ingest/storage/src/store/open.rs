@@ -19,6 +19,7 @@ use super::tables::Tables;
 use super::{Source, Store, StoreError, StoreOptions, Threads};
 use crate::lake::{Home, Objects, TraceIndex};
 use crate::log::{Frame, Log, LogError, Opened, Position, RecentBatch};
+use crate::scheduling;
 
 /// Payloads between the log and the rows; less where few rows are kept.
 const MAX_HANDOVER_BYTES: usize = 16 * 1024 * 1024;
@@ -58,8 +59,13 @@ pub(super) fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, 
     thread.join().unwrap_or_else(|_| Err(StoreError::Failed { what: "opening it panicked".to_owned() }))
 }
 
+/// A thread that nobody waits for, and so are those that it starts, unless they say otherwise.
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, StoreError> {
-    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError::Failed { what: format!("no thread: {error}") })
+    let ordinary = || {
+        scheduling::be_ordinary();
+        work()
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(ordinary).map_err(|error| StoreError::Failed { what: format!("no thread: {error}") })
 }
 
 pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Store>, Recovery), StoreError> {
