@@ -158,6 +158,7 @@ fn serve(
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // Threads for blocking work, too: who logs in waits for the hash of a password.
     let runtime = runtime.enable_all().thread_name("scouter-server").on_thread_start(scheduling::be_prompt).build();
     runtime.map_err(|error| anyhow::Error::new(error).context("the threads of the server cannot be started"))
 }
