@@ -80,9 +80,9 @@ mod tests {
                 be_ordinary();
                 (inherited, attributes().sched_runtime)
             });
-            (usual, prompt, of_started.join().unwrap())
+            (usual, prompt, of_started.join().expect("it did not panic"))
         };
-        let (usual, prompt, (inherited, ordinary)) = thread::spawn(test).join().unwrap();
+        let (usual, prompt, (inherited, ordinary)) = thread::spawn(test).join().expect("it did not panic");
         if usual == 0 {
             eprintln!("not tested: before version 6.12 Linux knows no slices");
             return;
@@ -104,7 +104,7 @@ mod tests {
             be_ordinary();
             [before, after, attributes()].map(|attributes| (attributes.sched_policy, attributes.sched_nice))
         };
-        let [before, prompt, ordinary] = thread::spawn(test).join().unwrap();
+        let [before, prompt, ordinary] = thread::spawn(test).join().expect("it did not panic");
         assert_eq!(before.0, libc::SCHED_BATCH as u32);
         assert_eq!(prompt, before);
         assert_eq!(ordinary, before);
