@@ -2,7 +2,7 @@
 //!
 //! Reading order is the order of a request: [`otlp`] judges its bytes, [`log`] makes them durable, [`columns`] walks them
 //! into Arrow, [`lake`] writes Parquet files and Delta commits, [`store`] ties these together and gives readers one
-//! consistent cut of stored and recent rows.
+//! consistent cut of stored and recent rows. [`scheduling`] says which threads go first.
 
 // The checks that the fuzz target, the tests of the crate and the tests beside it share say `scouter_storage`.
 #[cfg(test)]
