@@ -277,7 +277,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes>,
 {
-    let id = request_id(request.headers());
+    let mut id = request_id(request.headers());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %peer, path = request.uri().path());
     let is_grpc = request.headers().get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     let begun = Instant::now();
@@ -300,6 +300,8 @@ where
     };
     let (status, took) = (response.status().as_u16(), begun.elapsed());
     span.in_scope(|| tracing::debug!(status, ?took, "answered"));
+    // No two answers have the same: HTTP/2 need not keep it to compress the next.
+    id.set_sensitive(true);
     response.headers_mut().insert(REQUEST_ID, id);
     Ok(response.map(|body| Counted::new(body, under_way)))
 }

@@ -3,21 +3,45 @@
 //! Linux alone is told, and it is a wish: a system that does not know it runs threads as they come. What made it worth it: with one CPU the slowest
 //! acknowledgements waited for a flush that had it ("Waiting for an acknowledgement" in `docs/performance.md`).
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long a thread that is [prompt](be_prompt) runs at once where others want its CPU: the least that Linux takes. Others have a millisecond or
 /// some.
 const PROMPT: Duration = Duration::from_micros(100);
 
-/// The calling thread has little to do at once, and somebody waits for it: it comes before those that run for longer at once, and gets no more of
-/// the CPU than they do. So do the threads that it starts, unless they are made [ordinary](be_ordinary). Linux has this since version 6.12.
+/// A prompt thread that works for longer [gives way](give_way) no sooner than this after the last time. By that it may lose the rest of its slice,
+/// which is less, so it keeps most of its part of the CPU.
+const TURN: Duration = Duration::from_micros(200);
+
+thread_local! {
+    /// Since when a prompt thread has worked.
+    static WORKS_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The calling thread does little at once, or [gives way](give_way) in between, and somebody waits for it: it comes before those that run for longer
+/// at once, and gets no more of the CPU than they do. So do the threads that it starts, unless they are made [ordinary](be_ordinary). Linux has this
+/// since version 6.12.
 pub fn be_prompt() {
-    let _is_told = system::set_slice(PROMPT);
+    let is_told = system::set_slice(PROMPT);
+    WORKS_SINCE.set(is_told.then(Instant::now));
 }
 
 /// The calling thread, and those that it starts, run as long at once as the system sees fit.
 pub fn be_ordinary() {
     let _is_told = system::set_slice(Duration::ZERO);
+    WORKS_SINCE.set(None);
+}
+
+/// To be called now and then in long work: if the calling thread called [`be_prompt`], who waits for its CPU goes first. Linux looks who should have it
+/// when a thread wakes up; one that has just had its part then waits for the next tick of the kernel's clock, some milliseconds. A thread that is not
+/// prompt goes on: it could lose the rest of a long slice, and beside others that compute would hardly run.
+pub fn give_way() {
+    if WORKS_SINCE.get().is_some_and(|since| since.elapsed() >= TURN) {
+        thread::yield_now();
+        WORKS_SINCE.set(Some(Instant::now()));
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -90,6 +114,27 @@ mod tests {
         assert_eq!(prompt, PROMPT.as_nanos() as u64);
         assert_eq!(inherited, prompt);
         assert_eq!(ordinary, usual);
+    }
+
+    #[test]
+    fn who_gives_way_does_so_after_a_turn_of_work_and_only_if_it_is_prompt() {
+        let turns = |prepare: fn()| {
+            thread::spawn(move || {
+                prepare();
+                let begun = WORKS_SINCE.get();
+                give_way();
+                let at_once = WORKS_SINCE.get();
+                thread::sleep(2 * TURN);
+                give_way();
+                (begun, at_once, WORKS_SINCE.get())
+            })
+            .join()
+            .expect("it did not panic")
+        };
+        let (begun, at_once, later) = turns(be_prompt);
+        assert!(begun.is_some() && at_once >= begun && later > at_once);
+        assert_eq!(turns(be_ordinary), (None, None, None));
+        assert_eq!(turns(|| ()), (None, None, None));
     }
 
     #[test]

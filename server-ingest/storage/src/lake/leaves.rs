@@ -22,8 +22,9 @@ use super::order::Run;
 use super::pages::{Chunk, PAGE_ROWS, PageFacts, Workbench, levels};
 use super::words::{Few, Numbers, nulls_of};
 
-/// Bytes of values after which a page ends: it and what it is compressed into are in the cache that a CPU has for itself.
-const PAGE_BYTES: usize = 512 * 1024;
+/// Bytes of values after which a page ends: it and what it is compressed into are in the cache that a CPU has for itself, and who waits for the CPU
+/// waits for half a millisecond.
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// The longest ids.
 const ID_BYTES: usize = 16;

@@ -10,6 +10,10 @@ use arrow::datatypes::{DataType, Date32Type, Int32Type, Int64Type};
 use arrow::error::ArrowError;
 
 use crate::columns::Table;
+use crate::scheduling::give_way;
+
+/// Rows that are sorted before others may have the CPU: a third of a millisecond.
+const SORTED_AT_ONCE: usize = 4096;
 
 /// Where a row is: the index of its batch among the batches that are written together, and its index in that batch.
 pub(super) type RowPlace = (usize, usize);
@@ -115,8 +119,15 @@ fn order_by_word_and_time(
             (day | u64::from(rank(row)), ascending_u64(time[row]), batch as u32, row as u32)
         };
         keys.extend((0..word.len()).map(key));
+        give_way();
     }
-    keys.sort_unstable();
+    for part in keys.chunks_mut(SORTED_AT_ONCE) {
+        part.sort_unstable();
+        give_way();
+    }
+    // Merges the parts, which it finds to be in order.
+    keys.sort();
+    give_way();
     Ok(Some(keys.into_iter().map(|(_, _, batch, row)| (batch as usize, row as usize)).collect()))
 }
 

@@ -21,6 +21,7 @@ use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, Trac
 use parquet::schema::types::ColumnDescPtr;
 
 use super::encoding::{bits_of, run};
+use crate::scheduling::give_way;
 
 /// Rows of a page, so that a reader who knows which rows it wants need not decode all.
 pub(super) const PAGE_ROWS: usize = 16_384;
@@ -175,7 +176,9 @@ impl Chunk {
 
     fn write(&mut self, workbench: &mut Workbench, page: impl FnOnce(Bytes) -> Page) -> Result<PageWriteSpec, ParquetError> {
         let uncompressed_bytes = workbench.page.len();
+        give_way();
         let content = workbench.content(self.is_compressed)?;
+        give_way();
         let page = CompressedPage::new(page(content.clone()), uncompressed_bytes);
         let written = SerializedPageWriter::new(&mut self.bytes).write_page(page)?;
         workbench.take_back(content, self.is_compressed);

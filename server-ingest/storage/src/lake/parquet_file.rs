@@ -30,6 +30,7 @@ use super::pages::{Workbench, write_nothing};
 use super::schema::{file_schema, leaf_types, time_column};
 use super::words::Few;
 use crate::columns::Table;
+use crate::scheduling::give_way;
 
 /// How the footer of a file written here begins to name its writer. Only such files are known to be sorted.
 pub(super) const CREATED_BY: &str = "scouter-storage";
@@ -244,6 +245,7 @@ fn write_plainly(
     row_group: &mut SerializedRowGroupWriter<'_, BufWriter<File>>,
 ) -> Result<(), ParquetError> {
     let mut encode = |array| {
+        give_way();
         let values = compute_leaves(field, &array)?;
         encoders.iter_mut().flatten().zip(&values).try_for_each(|(encoder, leaf)| encoder.write(leaf))
     };

@@ -14,6 +14,7 @@ use super::tables::Tables;
 use crate::columns::Table;
 use crate::lake::LakeError;
 use crate::log::{Log, LogError, Position};
+use crate::scheduling;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// Rows wait in memory meanwhile, and requests for them; whoever made room on a full disk does not want to wait as well.
@@ -144,6 +145,8 @@ fn not_trimmed(shared: &Shared, error: &LogError) {
 impl Flusher {
     /// Runs until it is told to stop; the last flush comes after that.
     pub(super) fn run(mut self, log: Option<&Log>) {
+        // Who waits for an answer must not wait for a whole file: it gives way while it writes one.
+        scheduling::be_prompt();
         let shared = Arc::clone(&self.shared);
         if catch_unwind(AssertUnwindSafe(|| self.work(log))).is_err() {
             shared.fail("the flusher panicked".to_owned());

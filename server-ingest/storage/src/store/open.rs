@@ -59,7 +59,7 @@ pub(super) fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, 
     thread.join().unwrap_or_else(|_| Err(StoreError::Failed { what: "opening it panicked".to_owned() }))
 }
 
-/// A thread that may have much to do at once, as may those that it starts; whoever opens the store may be prompt.
+/// A thread that may have much to do at once, as may those that it starts, unless it says otherwise; whoever opens the store may be prompt.
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, StoreError> {
     let ordinary = || {
         scheduling::be_ordinary();
