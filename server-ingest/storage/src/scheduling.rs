@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const PROMPT: Duration = Duration::from_micros(100);
 
 /// A prompt thread that works for longer [gives way](give_way) no sooner than this after the last time. By that it may lose the rest of its slice,
-/// which is less, so it keeps most of its part of the CPU.
+/// which is half as long, so it keeps half of its part of the CPU or more.
 const TURN: Duration = Duration::from_micros(200);
 
 thread_local! {
@@ -46,9 +46,11 @@ pub fn give_way() {
 
 #[cfg(target_os = "linux")]
 mod system {
+    use std::mem::MaybeUninit;
     use std::time::Duration;
 
-    /// The calling thread runs for so long at once; zero is as long as those do that never asked. Its policy and its priority stay.
+    /// The calling thread runs for so long at once; zero is as long as those do that never asked. Its policy and its priority stay. Says whether
+    /// Linux took it: before version 6.12 it does nothing and says nothing.
     pub(super) fn set_slice(slice: Duration) -> bool {
         let wish = libc::sched_attr {
             size: size_of::<libc::sched_attr>() as u32,
@@ -62,7 +64,18 @@ mod system {
             sched_period: 0,
         };
         // SAFETY: the attributes are of the size they say, and are only read.
-        (unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) }) == 0
+        let is_heard = (unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) }) == 0;
+        is_heard && attributes().is_some_and(|attributes| attributes.sched_runtime == wish.sched_runtime)
+    }
+
+    /// What the system says of the calling thread.
+    pub(super) fn attributes() -> Option<libc::sched_attr> {
+        let mut attributes = MaybeUninit::<libc::sched_attr>::zeroed();
+        let size = size_of::<libc::sched_attr>();
+        // SAFETY: there is room for as many bytes as it is told.
+        let failed = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), size, 0) } != 0;
+        // SAFETY: all zeros is a value of it, and what was written is one.
+        (!failed).then(|| unsafe { attributes.assume_init() })
     }
 }
 
@@ -77,20 +90,10 @@ mod system {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::mem::MaybeUninit;
-    use std::thread;
-
     use super::*;
 
-    /// What the system says of the calling thread.
     fn attributes() -> libc::sched_attr {
-        let mut attributes = MaybeUninit::<libc::sched_attr>::zeroed();
-        let size = size_of::<libc::sched_attr>();
-        // SAFETY: there is room for as many bytes as it is told.
-        let failed = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), size, 0) } != 0;
-        assert!(!failed, "{}", std::io::Error::last_os_error());
-        // SAFETY: all zeros is a value of it, and what was written is one.
-        unsafe { attributes.assume_init() }
+        system::attributes().expect("the system tells")
     }
 
     #[test]
@@ -132,6 +135,10 @@ mod tests {
             .expect("it did not panic")
         };
         let (begun, at_once, later) = turns(be_prompt);
+        if attributes().sched_runtime == 0 {
+            eprintln!("not tested: before version 6.12 Linux knows no slices");
+            return;
+        }
         assert!(begun.is_some() && at_once >= begun && later > at_once);
         assert_eq!(turns(be_ordinary), (None, None, None));
         assert_eq!(turns(|| ()), (None, None, None));

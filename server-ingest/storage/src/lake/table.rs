@@ -18,6 +18,7 @@ use super::trace_index::{self, TraceIndexBuilder};
 use super::{DataFile, LakeError, Snapshot};
 use crate::columns::Table;
 use crate::log::Position;
+use crate::scheduling::be_ordinary;
 use crate::store::{FaultHook, FaultPoint};
 
 /// Commits between two checkpoints: what a reader has to read one by one.
@@ -40,7 +41,8 @@ pub(crate) struct LakeRuntime(Option<Runtime>);
 impl LakeRuntime {
     pub(crate) fn new() -> io::Result<Self> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        Ok(Self(Some(runtime.worker_threads(1).max_blocking_threads(4).thread_name("scouter-lake").enable_all().build()?)))
+        runtime.worker_threads(1).max_blocking_threads(4).thread_name("scouter-lake").on_thread_start(be_ordinary).enable_all();
+        Ok(Self(Some(runtime.build()?)))
     }
 
     pub(super) fn run<T>(&self, work: impl Future<Output = T>) -> T {
