@@ -24,13 +24,14 @@ thread_local! {
 /// at once, and gets no more of the CPU than they do. So do the threads that it starts, unless they are made [ordinary](be_ordinary). Linux has this
 /// since version 6.12.
 pub fn be_prompt() {
-    let is_told = system::set_slice(PROMPT);
-    WORKS_SINCE.set(is_told.then(Instant::now));
+    system::set_slice(PROMPT);
+    // An older Linux takes the wish and does nothing.
+    WORKS_SINCE.set((system::slice() == PROMPT).then(Instant::now));
 }
 
 /// The calling thread, and those that it starts, run as long at once as the system sees fit.
 pub fn be_ordinary() {
-    let _is_told = system::set_slice(Duration::ZERO);
+    system::set_slice(Duration::ZERO);
     WORKS_SINCE.set(None);
 }
 
@@ -49,9 +50,8 @@ mod system {
     use std::mem::MaybeUninit;
     use std::time::Duration;
 
-    /// The calling thread runs for so long at once; zero is as long as those do that never asked. Its policy and its priority stay. Says whether
-    /// Linux took it: before version 6.12 it does nothing and says nothing.
-    pub(super) fn set_slice(slice: Duration) -> bool {
+    /// The calling thread runs for so long at once; zero is as long as those do that never asked. Its policy and its priority stay.
+    pub(super) fn set_slice(slice: Duration) {
         let wish = libc::sched_attr {
             size: size_of::<libc::sched_attr>() as u32,
             sched_policy: 0,
@@ -64,8 +64,12 @@ mod system {
             sched_period: 0,
         };
         // SAFETY: the attributes are of the size they say, and are only read.
-        let is_heard = (unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) }) == 0;
-        is_heard && attributes().is_some_and(|attributes| attributes.sched_runtime == wish.sched_runtime)
+        let _wish = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) };
+    }
+
+    /// For how long the calling thread runs at once; zero where the system does not know.
+    pub(super) fn slice() -> Duration {
+        attributes().map_or(Duration::ZERO, |attributes| Duration::from_nanos(attributes.sched_runtime))
     }
 
     /// What the system says of the calling thread.
@@ -83,8 +87,10 @@ mod system {
 mod system {
     use std::time::Duration;
 
-    pub(super) fn set_slice(_slice: Duration) -> bool {
-        false
+    pub(super) fn set_slice(_slice: Duration) {}
+
+    pub(super) fn slice() -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -99,22 +105,22 @@ mod tests {
     #[test]
     fn the_prompt_start_prompt_threads_unless_these_are_ordinary() {
         let test = || {
-            let usual = attributes().sched_runtime;
+            let usual = system::slice();
             be_prompt();
-            let prompt = attributes().sched_runtime;
+            let prompt = system::slice();
             let of_started = thread::spawn(|| {
-                let inherited = attributes().sched_runtime;
+                let inherited = system::slice();
                 be_ordinary();
-                (inherited, attributes().sched_runtime)
+                (inherited, system::slice())
             });
             (usual, prompt, of_started.join().expect("it did not panic"))
         };
         let (usual, prompt, (inherited, ordinary)) = thread::spawn(test).join().expect("it did not panic");
-        if usual == 0 {
+        if usual.is_zero() {
             eprintln!("not tested: before version 6.12 Linux knows no slices");
             return;
         }
-        assert_eq!(prompt, PROMPT.as_nanos() as u64);
+        assert_eq!(prompt, PROMPT);
         assert_eq!(inherited, prompt);
         assert_eq!(ordinary, usual);
     }
@@ -135,7 +141,7 @@ mod tests {
             .expect("it did not panic")
         };
         let (begun, at_once, later) = turns(be_prompt);
-        if attributes().sched_runtime == 0 {
+        if system::slice().is_zero() {
             eprintln!("not tested: before version 6.12 Linux knows no slices");
             return;
         }
