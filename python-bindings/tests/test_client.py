@@ -11,6 +11,7 @@ import json
 import subprocess
 import threading
 import time
+import types
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -35,8 +36,9 @@ from scouter.client import (
     TimeInterval,
     TraceFilters,
     TraceMetricsRequest,
+    _session,
 )
-from scouter.client._session import Answer, Authenticate, Call, Request, Session, _Held
+from scouter.client._session import Answer, Authenticate, Call, Failed, Pause, Request, Session, _Held
 from scouter.errors import AuthenticationError, ConfigError, NotFoundError, RequestError, ScouterError, UnavailableError
 from scouter.tracing import ScouterTracer, flush_tracer, init_tracer
 from scouter.transport import HttpConfig
@@ -332,6 +334,21 @@ def test_a_busy_server_is_asked_again_until_the_deadline(fickle: HttpConfig) -> 
     Fickle.statuses = [503] * 100
     with ScouterClient(late) as client, pytest.raises(UnavailableError, match="come back later"):
         client.get_tags("trace", "x")
+
+
+@pytest.mark.parametrize("ends_in", ["pause", "attempt"])
+def test_a_busy_server_is_named_wherever_the_time_ends(ends_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(_session, "time", types.SimpleNamespace(monotonic=lambda: now))
+    session = Session(HttpConfig("http://localhost:1", auth_token="given", timeout_secs=5))
+    steps = session.steps(Call("GET", "/x", Answer.json))
+    assert isinstance(next(steps), Request)
+    assert isinstance(steps.send(Answer(503, {}, b'{"error": "too much to do"}')), Pause)
+    if ends_in == "attempt":
+        assert isinstance(steps.send(None), Request)
+    now += 6
+    with pytest.raises(UnavailableError, match=r"come back later.*too much to do"):
+        steps.send(None if ends_in == "pause" else Failed(TimeoutError(), was_sent=True))
 
 
 def test_errors_say_what_to_do(config: HttpConfig, client: ScouterClient, tmp_path: Path) -> None:

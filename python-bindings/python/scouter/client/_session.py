@@ -224,24 +224,29 @@ class Session:
         content = None if call.body is None else json.dumps(call.body).encode()
         kind = {} if content is None else {"content-type": "application/json"}
         attempt = 0
+        # What is raised when the time is over in a pause or an attempt: a server that said that it is busy is there.
+        because: ScouterError | None = None
         while True:
             attempt += 1
             if time.monotonic() >= deadline:
-                raise self.too_late()
+                raise because or self.too_late()
             came = yield Request(call.method, target, {"accept": call.accept, **kind, **headers}, content, deadline)
             pause = min(0.1 * 2**attempt, _MAX_PAUSE_SECS) * random.uniform(0.5, 1.0)  # noqa: S311
             if isinstance(came, Answer) and came.status in (429, 503):
                 asked = came.headers.get("retry-after", "")
                 pause = max(pause, float(asked)) if asked.isdecimal() else pause
+                because = self._error(call, came)
                 if time.monotonic() + pause >= deadline:
-                    raise self._error(call, came)
+                    raise because
             elif isinstance(came, Answer):
                 return came
             else:
                 assert isinstance(came, Failed)  # noqa: S101
+                if because is None or time.monotonic() < deadline:
+                    because = self._unreachable(came)
                 may_repeat = call.is_repeatable or not came.was_sent
                 if not may_repeat or attempt >= _CONNECT_ATTEMPTS or time.monotonic() + pause >= deadline:
-                    raise self._unreachable(came) from came.error
+                    raise because from came.error
             yield Pause(pause)
 
     def _unreachable(self, came: Failed) -> ScouterError:
